@@ -1,0 +1,37 @@
+//! Who exists: pluggable backends that turn a target into snapshots of endpoints.
+//!
+//! A [`Backend`] is one configured place that knows endpoints. It opens a [`Source`] for each [`Target`]; a source waits
+//! until what it knows changed and returns the whole new truth as a [`Snapshot`]. It never retries, spawns or logs above
+//! debug: the one runner (`follow` in the engine) deals with failure, for every backend alike.
+
+mod error;
+mod snapshot;
+mod target;
+
+use std::fmt;
+
+pub use async_trait::async_trait;
+
+pub use error::{Error, TargetError};
+pub use snapshot::{Address, AppProtocol, Endpoint, Health, Snapshot, SnapshotError};
+pub use target::Target;
+
+/// One configured backend.
+///
+/// It may share one connection or poller among its sources.
+pub trait Backend: fmt::Debug + Send + Sync {
+    /// Opens a source for a target of its own, or says what is wrong with the target. Does no IO.
+    fn source(&self, target: &Target) -> Result<Box<dyn Source>, TargetError>;
+}
+
+/// Waits for change in what a backend knows about one target.
+///
+/// All or nothing: a part that could not be read fails the call. An error is not an empty answer.
+#[async_trait]
+pub trait Source: fmt::Debug + Send {
+    /// Waits until the target changed, then returns all of it. The first call answers at once.
+    ///
+    /// After an error the next call tries anew; the caller owns cadence and back-off. Cancel-safe: a call that is
+    /// dropped loses no change, the next one reports it.
+    async fn next(&mut self) -> Result<Snapshot, Error>;
+}

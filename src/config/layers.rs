@@ -1,0 +1,1 @@
+//! Pending in this step.

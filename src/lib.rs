@@ -1,0 +1,17 @@
+//! The Meshless engine.
+//!
+//! ```text
+//!  platforms/ ◄── discovery/            certs/          know the place, who exists, who we are
+//!                     │ Snapshot          │ TLS material
+//!                     ▼                   ▼
+//!  compose: follow(source) → last known good → reconcile (pure) → ArcSwap<Table>      control thread
+//!                                                    │
+//!                                                    ▼ load (no lock)
+//!  client → listener → proxy (route, pick, send, retry) → this worker's pool → endpoint    N workers
+//! ```
+//!
+//! The decision core (`target`, `route`, `balance`, `resilience`) is pure: `now` and randomness are handed in.
+
+pub mod config;
+pub mod http1;
+pub mod target;
