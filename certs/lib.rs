@@ -1,5 +1,14 @@
-//! Who we are: TLS from given certificates today; identities and the authority have their place here.
+//! Who we are, and who others are: TLS from given certificates. Identities and the authority have their place here.
+//!
+//! A leaf of the workspace. It reads PEM files and builds rustls configurations; it opens no socket.
 
+mod error;
+mod pem;
 mod provider;
+mod resolve;
+mod tls;
 
+pub use error::Error;
+pub use pem::{Anchors, KeyFiles};
 pub use provider::provider;
+pub use tls::{client, server};

@@ -1,0 +1,85 @@
+//! Certificates, keys and trust anchors from PEM files.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustls::RootCertStore;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::sign::CertifiedKey;
+
+use crate::{Error, provider};
+
+/// A certificate chain and its key, in files.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyFiles {
+    /// Chain, leaf first.
+    pub cert: PathBuf,
+    /// Private key: PKCS#8, PKCS#1 or SEC1.
+    pub key: PathBuf,
+}
+
+/// What a peer's certificate is checked against.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Anchors {
+    /// A PEM file.
+    File(PathBuf),
+    /// The system's store.
+    System,
+}
+
+impl KeyFiles {
+    /// Reads chain and key and checks that they belong together.
+    pub fn read(&self) -> Result<CertifiedKey, Error> {
+        let chain = certificates(&self.cert)?;
+        let key = PrivateKeyDer::from_pem_slice(&read(&self.key)?)
+            .map_err(|_| Error::Empty { path: self.key.clone(), what: "private key" })?;
+        CertifiedKey::from_der(chain, key, &provider()).map_err(|error| Error::Unusable {
+            path: self.cert.clone(),
+            why: format!("does not fit the key in {}: {error}", self.key.display()),
+        })
+    }
+}
+
+impl Anchors {
+    /// Reads the anchors; at least one must be usable.
+    pub fn read(&self) -> Result<Arc<RootCertStore>, Error> {
+        let mut store = RootCertStore::empty();
+        match self {
+            Self::File(path) => {
+                for certificate in certificates(path)? {
+                    store
+                        .add(certificate)
+                        .map_err(|error| Error::Unusable { path: path.clone(), why: error.to_string() })?;
+                }
+            }
+            Self::System => {
+                let found = rustls_native_certs::load_native_certs();
+                let (added, _ignored) = store.add_parsable_certificates(found.certs);
+                if added == 0 {
+                    let why = found.errors.first().map_or_else(
+                        || "it is empty; install the package ca-certificates or name a file".to_owned(),
+                        ToString::to_string,
+                    );
+                    return Err(Error::System(why));
+                }
+            }
+        }
+        Ok(Arc::new(store))
+    }
+}
+
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
+    let bytes = read(path)?;
+    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&bytes).collect();
+    let chain = chain.map_err(|error| Error::Unusable { path: path.to_owned(), why: error.to_string() })?;
+    if chain.is_empty() {
+        return Err(Error::Empty { path: path.to_owned(), what: "certificate" });
+    }
+    Ok(chain)
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, Error> {
+    fs::read(path).map_err(|source| Error::Unreadable { path: path.to_owned(), source })
+}

@@ -1,0 +1,215 @@
+//! What can go wrong with a request, and the only map from that to a status.
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Response, StatusCode, header, response};
+
+use super::body::{Body, BodyError};
+use crate::http1::Reject;
+
+/// Carries the label of every answer that is our own.
+pub(crate) const MESHLESS_ERROR: &str = "meshless-error";
+/// gRPC status `UNAVAILABLE`.
+pub(crate) const GRPC_UNAVAILABLE: u8 = 14;
+
+/// Why one try to send a request to one endpoint failed.
+#[derive(Debug)]
+pub(crate) enum TryError {
+    /// The client's own body broke: not the endpoint's fault, never retried.
+    Client(BodyError),
+    /// No answer in the time for one try.
+    Late,
+    /// A limit of ours.
+    Limit(Limit),
+    /// The endpoint answered what is no answer.
+    Malformed(Reject),
+    /// The endpoint may have seen it: the connection broke or the stream was reset before a reply.
+    Reset {
+        why: String,
+        /// The connection had served before: it may have been closed while idle.
+        reused: bool,
+    },
+    /// Provably not seen by the application: it may go elsewhere whatever its method.
+    Unsent { why: String },
+}
+
+/// A limit of ours that was reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Limit {
+    /// `limits.pending`.
+    Pending,
+    /// `limits.queue`.
+    Queue,
+    /// `limits.requests`.
+    Requests,
+}
+
+/// Why a request is answered by us.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// The endpoint's answer was none.
+    BadReply(Reject),
+    /// Connections to the endpoint broke before a reply.
+    Broken(String),
+    /// The client left.
+    ClientGone,
+    /// No connection to any endpoint.
+    ConnectFailed(String),
+    /// Its deadline passed.
+    Deadline,
+    /// It has passed too many proxies: it goes in circles.
+    Loop,
+    Limit(Limit),
+    /// The client sent what we do not take.
+    Malformed(Reject),
+    /// The service has no endpoint.
+    NoEndpoint,
+    NoRoute,
+    /// The head did not end in time.
+    SlowHead,
+}
+
+impl Failure {
+    /// Returns the status that the client gets.
+    pub(crate) fn status(&self) -> StatusCode {
+        match self {
+            Self::BadReply(_) | Self::Broken(_) => StatusCode::BAD_GATEWAY,
+            // Nobody reads it; the number is nginx's and stands in the access log.
+            Self::ClientGone => StatusCode::from_u16(499).unwrap_or(StatusCode::BAD_REQUEST),
+            Self::ConnectFailed(_) | Self::Limit(_) | Self::NoEndpoint => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Deadline => StatusCode::GATEWAY_TIMEOUT,
+            Self::Loop => StatusCode::LOOP_DETECTED,
+            Self::Malformed(reject) => reject.status(),
+            Self::NoRoute => StatusCode::NOT_FOUND,
+            Self::SlowHead => StatusCode::REQUEST_TIMEOUT,
+        }
+    }
+
+    /// Returns the gRPC status that a gRPC client gets (product paper, "Answers of our own").
+    pub(crate) fn grpc_status(&self) -> u8 {
+        match self {
+            Self::ClientGone => 1,
+            // INTERNAL: what gRPC's own mapping makes of an HTTP 400.
+            Self::Malformed(_) | Self::SlowHead => 13,
+            Self::Deadline => 4,
+            Self::NoRoute | Self::Loop => 12,
+            Self::BadReply(_) | Self::Broken(_) | Self::ConnectFailed(_) | Self::Limit(_) | Self::NoEndpoint => {
+                GRPC_UNAVAILABLE
+            }
+        }
+    }
+
+    /// Returns the name that the metric, the access log and `meshless-error` share.
+    pub(crate) fn label(&self) -> &'static str {
+        match self {
+            Self::BadReply(_) => "bad_reply",
+            Self::Broken(_) => "broken",
+            Self::ClientGone => "client_gone",
+            Self::ConnectFailed(_) => "connect_failed",
+            Self::Deadline => "deadline",
+            Self::Limit(Limit::Pending) => "limit_pending",
+            Self::Limit(Limit::Queue) => "limit_queue",
+            Self::Limit(Limit::Requests) => "limit_requests",
+            Self::Loop => "loop",
+            Self::Malformed(reject) => reject.label(),
+            Self::NoEndpoint => "no_endpoint",
+            Self::NoRoute => "no_route",
+            Self::SlowHead => "slow_head",
+        }
+    }
+
+    /// Returns a sentence for a person: what happened, and where to look.
+    fn explanation(&self) -> String {
+        match self {
+            Self::BadReply(reject) => format!("the endpoint's reply is malformed: {reject}"),
+            Self::Broken(why) => format!("the connection to the endpoint broke before a reply: {why}"),
+            Self::ClientGone => "the client went away".to_owned(),
+            Self::ConnectFailed(why) => format!("no connection to an endpoint: {why}"),
+            Self::Deadline => "no reply within the time of this request (`timeout` of the service or route)".to_owned(),
+            Self::Limit(Limit::Pending) => "too many requests wait for a connection (`limits.pending`)".to_owned(),
+            Self::Limit(Limit::Queue) => "no connection became free in time (`limits.queue`)".to_owned(),
+            Self::Limit(Limit::Requests) => "too many requests are in flight (`limits.requests`)".to_owned(),
+            Self::Loop => "the request passed too many proxies: it goes in circles".to_owned(),
+            Self::Malformed(reject) => reject.to_string(),
+            Self::NoEndpoint => "the service has no endpoint (see `/endpoints` of the admin interface)".to_owned(),
+            Self::NoRoute => "no route matches this host and path".to_owned(),
+            Self::SlowHead => "the head of the request did not end in time".to_owned(),
+        }
+    }
+
+    /// Makes the answer.
+    pub(crate) fn answer(&self, is_grpc: bool) -> (response::Parts, Body) {
+        let mut response = Response::new(());
+        let label = HeaderValue::from_static(self.label());
+        if is_grpc {
+            *response.headers_mut() = grpc_trailers(self.grpc_status(), &self.explanation());
+            response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+            response.headers_mut().insert(MESHLESS_ERROR, label);
+            return (response.into_parts().0, Body::Empty);
+        }
+        *response.status_mut() = self.status();
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+        headers.insert(MESHLESS_ERROR, label);
+        let body = Body::Full(Bytes::from(format!("{}\n", self.explanation())));
+        (response.into_parts().0, body)
+    }
+}
+
+/// Tells whether a message is gRPC's.
+pub(crate) fn is_grpc(headers: &HeaderMap) -> bool {
+    headers.get(header::CONTENT_TYPE).is_some_and(|value| {
+        value.as_bytes().strip_prefix(b"application/grpc").is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')))
+    })
+}
+
+/// Returns a gRPC status as trailers (or as the head of a trailers-only answer).
+pub(crate) fn grpc_trailers(status: u8, message: &str) -> HeaderMap {
+    let mut trailers = HeaderMap::new();
+    trailers.insert("grpc-status", HeaderValue::from(u16::from(status)));
+    if let Ok(message) = HeaderValue::from_str(&percent_encoded(message)) {
+        trailers.insert("grpc-message", message);
+    }
+    trailers
+}
+
+/// Encodes a message as gRPC's protocol asks for it: space to `~` but `%` as they are, the rest as `%XX`.
+fn percent_encoded(message: &str) -> String {
+    use std::fmt::Write as _;
+    message.bytes().fold(String::with_capacity(message.len()), |mut out, byte| {
+        if (b' '..=b'~').contains(&byte) && byte != b'%' {
+            out.push(char::from(byte));
+        } else {
+            // Writing to a string cannot fail.
+            let _ = write!(out, "%{byte:02X}");
+        }
+        out
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn grpc_clients_get_a_trailers_only_answer() {
+        let (head, body) = Failure::NoEndpoint.answer(true);
+        assert_eq!(head.status, StatusCode::OK);
+        assert_eq!(head.headers["grpc-status"], "14");
+        assert_eq!(head.headers[MESHLESS_ERROR], "no_endpoint");
+        assert!(body.is_end());
+    }
+
+    #[test]
+    fn grpc_is_told_by_its_content_type_and_not_by_a_prefix_of_another() {
+        let with = |value: &'static str| HeaderMap::from_iter([(header::CONTENT_TYPE, HeaderValue::from_static(value))]);
+        assert!(is_grpc(&with("application/grpc")));
+        assert!(is_grpc(&with("application/grpc+proto")));
+        assert!(!is_grpc(&with("application/grpc-web")));
+        assert!(!is_grpc(&HeaderMap::new()));
+    }
+
+    #[test]
+    fn messages_are_percent_encoded() {
+        assert_eq!(percent_encoded("50% ü\n"), "50%25 %C3%BC%0A");
+    }
+}

@@ -1,0 +1,197 @@
+//! What a proxy changes in heads: hop-by-hop fields, who asked and by which way, identity fields (pure).
+
+use std::net::IpAddr;
+
+use http::header::{self, HeaderName};
+use http::{HeaderMap, HeaderValue, Version};
+
+use crate::http1::hop;
+
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+/// A request's id: kept if the client sent a fitting one, else made.
+pub(crate) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// Longest id that is taken from a client.
+const MAX_REQUEST_ID: usize = 128;
+/// The name in `Via`.
+const PSEUDONYM: &str = "meshless";
+
+/// Who sent a request.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Sender {
+    /// Its address; `None` on a Unix socket.
+    pub(crate) address: Option<IpAddr>,
+    /// It came by TLS.
+    pub(crate) tls: bool,
+}
+
+impl Sender {
+    /// A client on this machine is the application that this sidecar serves: what it says about who asked is passed on.
+    /// Everybody else's word is replaced (trusted hops: 0).
+    fn is_trusted(self) -> bool {
+        self.address.is_none_or(|address| address.to_canonical().is_loopback())
+    }
+}
+
+/// Makes a request's head one that we send.
+pub(crate) fn rewrite_request(
+    headers: &mut HeaderMap,
+    sender: Sender,
+    version: Version,
+    upgrade: bool,
+    new_id: impl FnOnce() -> HeaderValue,
+) {
+    let keep = if upgrade { hop::Upgrade::Keep } else { hop::Upgrade::Strip };
+    hop::strip(headers, hop::Direction::Request, keep);
+    strip_claims(headers);
+    if !sender.is_trusted() {
+        headers.remove(X_FORWARDED_FOR);
+        headers.remove(X_FORWARDED_PROTO);
+        headers.remove(header::FORWARDED);
+    }
+    if let Some(address) = sender.address {
+        append(headers, &X_FORWARDED_FOR, &address.to_canonical().to_string());
+    }
+    if !headers.contains_key(X_FORWARDED_PROTO) {
+        headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(if sender.tls { "https" } else { "http" }));
+    }
+    append_via(headers, version);
+    let fits = |id: &HeaderValue| {
+        id.len() <= MAX_REQUEST_ID && !id.is_empty() && id.as_bytes().iter().all(u8::is_ascii_graphic)
+    };
+    if !headers.get(X_REQUEST_ID).is_some_and(fits) {
+        headers.insert(X_REQUEST_ID, new_id());
+    }
+}
+
+/// Makes a reply's head one that we send.
+pub(crate) fn rewrite_response(headers: &mut HeaderMap, version: Version, switches: bool) {
+    let keep = if switches { hop::Upgrade::Keep } else { hop::Upgrade::Strip };
+    hop::strip(headers, hop::Direction::Response, keep);
+    append_via(headers, version);
+}
+
+/// Counts the proxies that a request has passed.
+pub(crate) fn hops(headers: &HeaderMap) -> usize {
+    headers.get_all(header::VIA).iter().map(|via| via.as_bytes().split(|&byte| byte == b',').count()).sum()
+}
+
+fn append_via(headers: &mut HeaderMap, version: Version) {
+    let ours = match version {
+        Version::HTTP_2 => "2.0 meshless",
+        Version::HTTP_10 => "1.0 meshless",
+        _ => "1.1 meshless",
+    };
+    debug_assert!(ours.ends_with(PSEUDONYM));
+    if headers.contains_key(header::VIA) {
+        headers.append(header::VIA, HeaderValue::from_static(ours));
+    } else {
+        headers.insert(header::VIA, HeaderValue::from_static(ours));
+    }
+}
+
+fn append(headers: &mut HeaderMap, name: &HeaderName, value: &str) {
+    let joined = match headers.get(name).and_then(|before| before.to_str().ok()) {
+        Some(before) => format!("{before}, {value}"),
+        None => value.to_owned(),
+    };
+    if let Ok(value) = HeaderValue::try_from(joined) {
+        headers.insert(name, value);
+    }
+}
+
+/// Removes what a client may not say: who it is (identities are set from certificates, and until then by nobody), and
+/// where its request should go (`overrides = false`). Deadlines stay: they may only shorten.
+fn strip_claims(headers: &mut HeaderMap) {
+    let claims: Vec<HeaderName> = headers.keys().filter(|name| is_claim(name.as_str())).cloned().collect();
+    for name in claims {
+        headers.remove(name);
+    }
+}
+
+fn is_claim(name: &str) -> bool {
+    match name.as_bytes().first() {
+        Some(b'x') => {
+            name == "x-forwarded-client-cert"
+                || name == "x-client-cert"
+                || name.starts_with("x-spiffe")
+                || name.starts_with("x-envoy-") && name != "x-envoy-expected-rq-timeout-ms"
+        }
+        Some(b'l') => name.starts_with("l5d-") && name != "l5d-ctx-deadline",
+        Some(b'm') => name == "meshless-route" || name == "meshless-error",
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rewritten(fields: &[(&'static str, &'static str)], from: &str, upgrade: bool) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in fields {
+            headers.append(*name, HeaderValue::from_static(value));
+        }
+        let sender = Sender { address: Some(from.parse().unwrap()), tls: true };
+        rewrite_request(&mut headers, sender, Version::HTTP_11, upgrade, || HeaderValue::from_static("made"));
+        headers
+    }
+
+    #[test]
+    fn identity_fields_of_clients_are_removed() {
+        let claims = [
+            ("x-forwarded-client-cert", "By=spiffe://a/svc/b"),
+            ("x-spiffe-id", "spiffe://a/svc/b"),
+            ("l5d-client-id", "admin"),
+            ("meshless-route", "consul/secret"),
+            ("x-envoy-upstream-rq-timeout-ms", "1"),
+        ];
+        let headers = rewritten(&claims, "192.0.2.1", false);
+        for (name, _) in claims {
+            assert!(!headers.contains_key(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn deadlines_stay() {
+        let headers =
+            rewritten(&[("l5d-ctx-deadline", "1 2"), ("x-envoy-expected-rq-timeout-ms", "5")], "192.0.2.1", false);
+        assert!(headers.contains_key("l5d-ctx-deadline") && headers.contains_key("x-envoy-expected-rq-timeout-ms"));
+    }
+
+    #[test]
+    fn a_remote_clients_word_about_who_asked_is_replaced_and_a_local_ones_is_kept() {
+        let said = [("x-forwarded-for", "203.0.113.9"), ("forwarded", "for=203.0.113.9")];
+        let remote = rewritten(&said, "192.0.2.1", false);
+        assert_eq!(remote["x-forwarded-for"], "192.0.2.1");
+        assert_eq!((remote.get("forwarded"), &remote["x-forwarded-proto"]), (None, &HeaderValue::from_static("https")));
+        let local = rewritten(&said, "::ffff:127.0.0.1", false);
+        assert_eq!(local["x-forwarded-for"], "203.0.113.9, 127.0.0.1");
+        assert!(local.contains_key("forwarded"));
+    }
+
+    #[test]
+    fn an_id_is_made_where_none_fits() {
+        assert_eq!(rewritten(&[], "192.0.2.1", false)["x-request-id"], "made");
+        assert_eq!(rewritten(&[("x-request-id", "a b")], "192.0.2.1", false)["x-request-id"], "made");
+        assert_eq!(rewritten(&[("x-request-id", "abc")], "192.0.2.1", false)["x-request-id"], "abc");
+    }
+
+    #[test]
+    fn via_counts_hops_in_every_form() {
+        let mut headers = HeaderMap::new();
+        headers.append("via", HeaderValue::from_static("1.1 a, 1.1 b"));
+        headers.append("via", HeaderValue::from_static("2.0 c"));
+        assert_eq!(hops(&headers), 3);
+        append_via(&mut headers, Version::HTTP_2);
+        assert_eq!(hops(&headers), 4);
+    }
+
+    #[test]
+    fn only_an_upgrade_that_may_happen_is_passed_on() {
+        let fields = [("connection", "upgrade, x-private"), ("upgrade", "websocket"), ("x-private", "1")];
+        let kept = rewritten(&fields, "192.0.2.1", true);
+        assert_eq!((kept.get("upgrade").is_some(), kept.get("x-private")), (true, None));
+        assert!(!rewritten(&fields, "192.0.2.1", false).contains_key("upgrade"));
+    }
+}

@@ -1,0 +1,157 @@
+//! A byte stream of any kind that a connection may run over.
+//!
+//! One concrete type instead of a generic parameter: the data path compiles once, and a stream that had bytes read from
+//! it for detection (PROXY header, ClientHello, preface) carries them as a prefix.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::{Buf, BytesMut};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpStream, UnixStream};
+use tokio_rustls::TlsStream;
+
+/// A byte stream with bytes that were read ahead.
+#[derive(Debug)]
+pub(crate) struct Stream {
+    kind: Kind,
+    prefix: BytesMut,
+}
+
+#[derive(Debug)]
+enum Kind {
+    /// What is left when a connection's stream was handed on.
+    Closed(tokio::io::Empty),
+    #[cfg(test)]
+    Memory(tokio::io::DuplexStream),
+    Tcp(TcpStream),
+    Tls(Box<TlsStream<Stream>>),
+    Unix(UnixStream),
+}
+
+impl Stream {
+    /// Returns a stream that has ended.
+    pub(crate) fn closed() -> Self {
+        Self { kind: Kind::Closed(tokio::io::empty()), prefix: BytesMut::new() }
+    }
+
+    /// Puts bytes that were read ahead back to the front.
+    pub(crate) fn unread(&mut self, bytes: BytesMut) {
+        if self.prefix.is_empty() {
+            self.prefix = bytes;
+        } else if !bytes.is_empty() {
+            let mut joined = bytes;
+            joined.extend_from_slice(&self.prefix);
+            self.prefix = joined;
+        }
+    }
+
+    /// Tells whether TLS runs on this stream.
+    pub(crate) fn is_tls(&self) -> bool {
+        matches!(self.kind, Kind::Tls(_))
+    }
+
+    /// Returns the TLS session, where there is one.
+    pub(crate) fn tls(&self) -> Option<&TlsStream<Self>> {
+        match &self.kind {
+            Kind::Tls(stream) => Some(stream),
+            _ => None,
+        }
+    }
+
+    /// Shuts the sending half of the stream down; TLS says `close_notify` first.
+    pub(crate) fn poll_close(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(self).poll_shutdown(context)
+    }
+}
+
+impl From<TcpStream> for Stream {
+    fn from(stream: TcpStream) -> Self {
+        Self { kind: Kind::Tcp(stream), prefix: BytesMut::new() }
+    }
+}
+
+impl From<UnixStream> for Stream {
+    fn from(stream: UnixStream) -> Self {
+        Self { kind: Kind::Unix(stream), prefix: BytesMut::new() }
+    }
+}
+
+impl From<TlsStream<Self>> for Stream {
+    fn from(stream: TlsStream<Self>) -> Self {
+        Self { kind: Kind::Tls(Box::new(stream)), prefix: BytesMut::new() }
+    }
+}
+
+#[cfg(test)]
+impl From<tokio::io::DuplexStream> for Stream {
+    fn from(stream: tokio::io::DuplexStream) -> Self {
+        Self { kind: Kind::Memory(stream), prefix: BytesMut::new() }
+    }
+}
+
+macro_rules! each {
+    ($self:expr, $stream:ident => $call:expr) => {
+        match &mut $self.kind {
+            #[cfg(test)]
+            Kind::Memory($stream) => $call,
+            Kind::Closed($stream) => $call,
+            Kind::Tcp($stream) => $call,
+            Kind::Tls($stream) => $call,
+            Kind::Unix($stream) => $call,
+        }
+    };
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if !self.prefix.is_empty() {
+            let length = self.prefix.len().min(buffer.remaining());
+            buffer.put_slice(self.prefix.get(..length).unwrap_or_default());
+            self.prefix.advance(length);
+            if self.prefix.is_empty() {
+                self.prefix = BytesMut::new();
+            }
+            return Poll::Ready(Ok(()));
+        }
+        each!(self, stream => Pin::new(stream).poll_read(context, buffer))
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        each!(self, stream => Pin::new(stream).poll_write(context, bytes))
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        each!(self, stream => Pin::new(stream).poll_write_vectored(context, slices))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match &self.kind {
+            #[cfg(test)]
+            Kind::Memory(stream) => stream.is_write_vectored(),
+            Kind::Closed(_) => false,
+            Kind::Tcp(stream) => stream.is_write_vectored(),
+            Kind::Tls(stream) => stream.is_write_vectored(),
+            Kind::Unix(stream) => stream.is_write_vectored(),
+        }
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        each!(self, stream => Pin::new(stream).poll_flush(context))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        each!(self, stream => Pin::new(stream).poll_shutdown(context))
+    }
+}

@@ -1,0 +1,99 @@
+//! Opens a connection to an endpoint.
+
+use std::io;
+
+use meshless_discovery::Address;
+use rustls::pki_types::ServerName;
+use tokio::net::{TcpStream, UnixStream};
+use tokio_rustls::{TlsConnector, TlsStream};
+
+use super::plan::TlsClient;
+use crate::stream::Stream;
+
+/// What a connection is wanted for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Wanted {
+    /// Bytes only.
+    Bytes,
+    /// Whichever of the two ALPN says; HTTP/1.1 where it says nothing.
+    Either,
+    Http1,
+    Http2,
+}
+
+impl Wanted {
+    pub(crate) fn takes_http1(self) -> bool {
+        matches!(self, Self::Http1 | Self::Either)
+    }
+
+    pub(crate) fn takes_http2(self) -> bool {
+        matches!(self, Self::Http2 | Self::Either)
+    }
+}
+
+/// A connection that was just opened.
+#[derive(Debug)]
+pub(crate) struct Fresh {
+    pub(crate) stream: Stream,
+    pub(crate) is_http2: bool,
+}
+
+/// Why there is none.
+#[derive(Debug)]
+pub(crate) struct ConnectError {
+    /// For the metric.
+    pub(crate) label: &'static str,
+    pub(crate) why: String,
+}
+
+impl ConnectError {
+    fn new(error: &io::Error) -> Self {
+        let label = match error.kind() {
+            io::ErrorKind::ConnectionRefused => "refused",
+            io::ErrorKind::ConnectionReset => "reset",
+            io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => "unreachable",
+            io::ErrorKind::NotFound => "no_socket",
+            io::ErrorKind::PermissionDenied => "permission",
+            io::ErrorKind::TimedOut => "timeout",
+            _ => "io",
+        };
+        Self { label, why: error.to_string() }
+    }
+}
+
+/// Connects, shakes hands. The caller bounds the time.
+pub(crate) async fn connect(
+    address: &Address,
+    tls: Option<&TlsClient>,
+    wanted: Wanted,
+) -> Result<Fresh, ConnectError> {
+    let stream = match address {
+        Address::Tcp(address) => {
+            let stream = TcpStream::connect(address).await.map_err(|error| ConnectError::new(&error))?;
+            stream.set_nodelay(true).map_err(|error| ConnectError::new(&error))?;
+            Stream::from(stream)
+        }
+        Address::Unix(path) => {
+            Stream::from(UnixStream::connect(path).await.map_err(|error| ConnectError::new(&error))?)
+        }
+    };
+    let Some(tls) = tls else { return Ok(Fresh { stream, is_http2: wanted == Wanted::Http2 }) };
+    let name = match (&tls.server_name, address) {
+        (Some(name), _) => name.clone(),
+        (None, Address::Tcp(address)) => ServerName::from(address.ip()),
+        (None, Address::Unix(_)) => {
+            let why = "TLS over a Unix socket needs `tls.server_name`".to_owned();
+            return Err(ConnectError { label: "tls", why });
+        }
+    };
+    let session = TlsConnector::from(tls.config.clone())
+        .connect(name, stream)
+        .await
+        .map_err(|error| ConnectError { label: "tls", why: format!("TLS: {error}") })?;
+    let is_http2 = session.get_ref().1.alpn_protocol() == Some(b"h2");
+    if wanted == Wanted::Http2 && !is_http2 {
+        let why = "TLS: the endpoint did not agree to HTTP/2 (ALPN h2); set `protocol`".to_owned();
+        return Err(ConnectError { label: "alpn", why });
+    }
+    Ok(Fresh { stream: Stream::from(TlsStream::from(session)), is_http2 })
+}
