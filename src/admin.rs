@@ -12,6 +12,7 @@ pub mod client;
 mod guard;
 mod listen;
 mod server;
+pub mod summary;
 mod view;
 
 pub use listen::{Access, AdminListener, BindError};
@@ -35,4 +36,4 @@ pub struct Admin {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -9,6 +9,7 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 
+use super::view::Readiness;
 use crate::config::ListenAddress;
 
 /// Where the admin interface listens unless told otherwise.
@@ -46,6 +47,17 @@ pub struct Reply {
     pub status: StatusCode,
     /// Body; bytes that are not UTF-8 are replaced.
     pub text: String,
+}
+
+impl Reply {
+    /// Says in one line why this is not `good`: `not ready: draining; consul/web never answered`.
+    pub fn failure(&self, good: &str) -> String {
+        let reasons =
+            serde_json::from_str::<Readiness>(&self.text).map(|readiness| readiness.reasons).unwrap_or_default();
+        let why = if reasons.is_empty() { format!("answered with {}", self.status) } else { reasons.join("; ") };
+        // One line, whatever it says.
+        format!("not {good}: {why}").replace(char::is_control, " ")
+    }
 }
 
 /// Reads `IP:PORT`, `localhost:PORT` or `unix:PATH`.
@@ -128,6 +140,14 @@ async fn ask(stream: impl AsyncRead + AsyncWrite + Unpin, host: &str, path: &str
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_failure_is_one_line_with_its_reasons() {
+        let reply = |text: &str| Reply { status: StatusCode::SERVICE_UNAVAILABLE, text: text.into() };
+        let told = reply(r#"{"ready":false,"reasons":["draining","no\nanswer"],"warnings":[]}"#);
+        assert_eq!(told.failure("ready"), "not ready: draining; no answer");
+        assert_eq!(reply("oops").failure("ready"), "not ready: answered with 503 Service Unavailable");
+    }
 
     #[test]
     fn addresses_are_read_as_people_write_them() {

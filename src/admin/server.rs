@@ -22,7 +22,7 @@ const CONNECTIONS: usize = 64;
 /// Until a head is complete, from the first byte or from the reply before.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 /// Age at which a connection is closed in order; no client is owed more.
-const AGE: Duration = Duration::from_secs(60);
+const AGE: Duration = Duration::from_mins(1);
 /// What is under way then may still end.
 const LAST_WORDS: Duration = Duration::from_secs(5);
 /// Request line and headers, in bytes.
@@ -84,12 +84,11 @@ async fn connection(stream: impl AsyncRead + AsyncWrite + Unpin, admin: Admin, a
             .max_headers(64)
             .serve_connection(TokioIo::new(stream), service)
     );
-    let ended = match timeout(AGE, connection.as_mut()).await {
-        Ok(ended) => ended,
-        Err(_) => {
-            connection.as_mut().graceful_shutdown();
-            timeout(LAST_WORDS, connection).await.unwrap_or(Ok(()))
-        }
+    let ended = if let Ok(ended) = timeout(AGE, connection.as_mut()).await {
+        ended
+    } else {
+        connection.as_mut().graceful_shutdown();
+        timeout(LAST_WORDS, connection).await.unwrap_or(Ok(()))
     };
     if let Err(error) = ended {
         tracing::debug!(%error, "A connection to the admin interface ended early.");

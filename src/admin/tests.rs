@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -29,7 +29,7 @@ impl View for Scripted {
     fn config(&self) -> ConfigView {
         ConfigView {
             version: 3,
-            loaded_at: SystemTime::UNIX_EPOCH,
+            loaded_at: "2026-09-30T12:34:56.789Z".into(),
             last_error: Some("meshless.toml:7:3: unknown key `form`".into()),
             warnings: Vec::new(),
             pending_restart: vec!["node.workers".into()],
@@ -178,7 +178,7 @@ async fn readiness_is_told_with_its_reasons() {
 async fn what_the_gateway_knows_is_shown() {
     let served = served(Access::Full);
     let config = served.get("/config").await.json();
-    assert_eq!((&config["version"], &config["loaded_at"]), (&json!(3), &json!("1970-01-01T00:00:00.000Z")));
+    assert_eq!((&config["version"], &config["loaded_at"]), (&json!(3), &json!("2026-09-30T12:34:56.789Z")));
     assert_eq!(config["pending_restart"], json!(["node.workers"]));
     let services = served.get("/services").await;
     assert_eq!(services.json()[0]["endpoints"], json!({ "held": 2, "usable": 1 }));

@@ -2,11 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::time::SystemTime;
 
-use serde::{Serialize, Serializer};
-
-use crate::telemetry::timestamp::Timestamp;
+use serde::{Deserialize, Serialize};
 
 /// The gateway, seen from outside. Each call answers at once from what is in memory.
 pub trait View: fmt::Debug + Send + Sync {
@@ -27,7 +24,7 @@ pub trait View: fmt::Debug + Send + Sync {
 }
 
 /// Whether the gateway should get traffic.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Readiness {
     /// It should.
     pub ready: bool,
@@ -38,13 +35,12 @@ pub struct Readiness {
 }
 
 /// The configuration that runs.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ConfigView {
     /// Counts up with each change that was applied; the first one is 1.
     pub version: u64,
-    /// When it was applied.
-    #[serde(serialize_with = "rfc3339")]
-    pub loaded_at: SystemTime,
+    /// When it was applied, as [`Timestamp`](crate::telemetry::timestamp::Timestamp) prints it.
+    pub loaded_at: String,
     /// Why a later change was refused; `None` if what is configured is what runs.
     pub last_error: Option<String>,
     /// What `check` warns of.
@@ -58,7 +54,7 @@ pub struct ConfigView {
 }
 
 /// One listener.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ListenerView {
     /// Its name.
     pub name: String,
@@ -71,7 +67,7 @@ pub struct ListenerView {
 }
 
 /// One service.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServiceView {
     /// Its name, or the target as written.
     pub name: String,
@@ -86,7 +82,7 @@ pub struct ServiceView {
 }
 
 /// What may be done with an endpoint.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum EndpointState {
     /// Finishes what it has.
@@ -115,7 +111,7 @@ impl EndpointState {
 }
 
 /// One endpoint of one service.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct EndpointView {
     /// Its service.
     pub service: String,
@@ -139,22 +135,18 @@ pub struct EndpointView {
     pub connections: u64,
     /// Where the snapshot came from: the backend, or the disk.
     pub source: String,
-    /// Since its backend last confirmed the snapshot, in seconds.
+    /// How long its backend has not been able to confirm it, in seconds; 0 while it answers.
     pub age_seconds: f64,
     /// Why it gets nothing; `None` if it may be picked.
     pub unused_because: Option<String>,
 }
 
 /// Whether a backend still lists an endpoint.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Standing {
     /// It was in the last answer and is not now; kept for a while.
     Held,
     /// It is in the last answer.
     Listed,
-}
-
-fn rfc3339<S: Serializer>(time: &SystemTime, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_str(&Timestamp(*time))
 }

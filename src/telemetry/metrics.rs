@@ -153,7 +153,7 @@ impl Registry {
     pub const MOST_SERIES: usize = 2000;
 
     /// How long a series without an owner is still listed, as Linkerd keeps them.
-    pub const RETENTION: Duration = Duration::from_secs(600);
+    pub const RETENTION: Duration = Duration::from_mins(10);
 
     /// Makes an empty one; `epoch` is what ages are counted from.
     pub fn new(epoch: Instant) -> Arc<Self> {

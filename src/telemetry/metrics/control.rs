@@ -85,9 +85,10 @@ pub struct DiscoverySeries {
 }
 
 impl DiscoverySeries {
-    /// The backend confirmed or changed its snapshot at `now`.
-    pub fn answered(&self, now: Instant) {
-        self.age.renew(now, Duration::ZERO);
+    /// The backend answered: what is known is true until it fails. A source that waits for change says nothing for
+    /// hours when all is well, so silence is not age.
+    pub fn answered(&self) {
+        self.age.stop();
     }
 
     /// What runs was read back from disk at `now` and was `age` old then.
@@ -95,8 +96,9 @@ impl DiscoverySeries {
         self.age.renew(now, age);
     }
 
-    /// The backend failed; `kind` is the label of the error.
-    pub fn failed(&self, kind: &'static str) {
+    /// The backend failed at `now`; `kind` is the label of the error. What is known begins to age, if it does not yet.
+    pub fn failed(&self, kind: &'static str, now: Instant) {
+        self.age.begin(now);
         // Errors come at the cadence of a back-off, so the look-up does not matter.
         self.registry.shared_counter(&families::DISCOVERY_ERRORS, [&self.backend, &self.target, kind]).increment();
     }

@@ -170,7 +170,7 @@ family!(
     2,
     "meshless_discovery_snapshot_age_seconds",
     ["backend", "target"],
-    "Time since a backend last confirmed the endpoints of a target; since it was first asked, where it never answered."
+    "How long a backend has not been able to confirm the endpoints of a target; 0 while it answers."
 );
 family!(
     DISCOVERY_ERRORS,

@@ -178,7 +178,7 @@ pub struct Age {
     epoch: Instant,
 }
 
-/// Milliseconds from the registry's epoch; before it, where what is known is older than this process.
+/// When an age began, in milliseconds from the registry's epoch; before it, where what is known is older than this process.
 #[derive(Debug, Default)]
 pub(super) struct Stamp(AtomicI64);
 
@@ -190,7 +190,19 @@ impl Age {
         (age, stamp)
     }
 
-    /// What is known was true at `now`, less `already` (for what was read back from disk).
+    /// What is known is true for now: its age is 0 until it begins to rise.
+    pub fn stop(&self) {
+        self.stamp.0.store(Stamp::STOPPED, Ordering::Relaxed);
+    }
+
+    /// Lets the age rise from `now`, unless it does already.
+    pub fn begin(&self, now: Instant) {
+        let since = milliseconds(now.saturating_duration_since(self.epoch));
+        // Losing this race means that another owner began or renewed it just now, which is as good.
+        let _ = self.stamp.0.compare_exchange(Stamp::STOPPED, since, Ordering::Relaxed, Ordering::Relaxed);
+    }
+
+    /// What is known was `already` old at `now`, and its age rises.
     pub fn renew(&self, now: Instant, already: Duration) {
         let since = milliseconds(now.saturating_duration_since(self.epoch));
         self.stamp.0.store(since.saturating_sub(milliseconds(already)), Ordering::Relaxed);
@@ -198,6 +210,9 @@ impl Age {
 }
 
 impl Stamp {
+    /// A time that never comes: the age is 0.
+    const STOPPED: i64 = i64::MAX;
+
     /// Returns the age at `now`, in seconds, never negative.
     pub(super) fn seconds(&self, epoch: Instant, now: Instant) -> f64 {
         let since = milliseconds(now.saturating_duration_since(epoch));

@@ -63,7 +63,7 @@ fn a_series_without_an_owner_is_listed_ten_minutes_and_then_forgotten() {
     counter.add(3);
     drop(counter);
     assert_eq!(count(&registry.gather(now), "counted_total", &["web"]), 3);
-    let later = now + Registry::RETENTION - Duration::from_secs(1);
+    let later = now + Duration::from_secs(599);
     assert_eq!(count(&registry.gather(later), "counted_total", &["web"]), 3);
     assert!(registry.gather(now + Registry::RETENTION).value("counted_total", &["web"]).is_none());
 }
@@ -133,16 +133,22 @@ fn levels_are_added_up_and_forgotten_with_their_owner() {
 }
 
 #[test]
-fn an_age_rises_by_itself_and_counts_from_the_first_question() {
+fn an_age_rises_from_the_first_question_is_0_while_a_backend_answers_and_rises_again_from_its_first_error() {
     let now = Instant::now();
     let registry = Registry::new(now);
     let series = ControlMetrics::new(&registry).discovery("consul", "consul/web", now);
     let age = |at| number(&registry.gather(at), "meshless_discovery_snapshot_age_seconds", &["consul", "consul/web"]);
     let later = now + Duration::from_secs(30);
     assert!((age(later) - 30.0).abs() < 0.01);
-    series.answered(later);
-    assert!(age(later) < 0.01);
-    series.restored(later, Duration::from_secs(7200));
+    series.answered();
+    let quiet = later + Duration::from_hours(5);
+    assert!(age(quiet) < 0.01, "a target that does not change is not old");
+    series.failed("unreachable", quiet);
+    series.failed("unreachable", quiet + Duration::from_secs(10));
+    assert!((age(quiet + Duration::from_secs(20)) - 20.0).abs() < 0.01);
+    series.answered();
+    assert!(age(quiet + Duration::from_secs(30)) < 0.01);
+    series.restored(later, Duration::from_hours(2));
     assert!((age(later) - 7200.0).abs() < 0.01);
 }
 
