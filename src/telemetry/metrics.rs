@@ -14,8 +14,10 @@
 
 pub mod control;
 pub mod families;
+mod family;
 mod handles;
 pub mod process;
+mod samples;
 pub mod worker;
 
 use std::collections::BTreeMap;
@@ -24,86 +26,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 pub use control::{ControlMetrics, DiscoverySeries};
+pub use family::{Buckets, Counts, Description, Family, Gauges};
 pub use handles::{Age, Counter, Distribution, Gauge, Histogram, Level, SharedCounter};
+pub use samples::{FamilySamples, Labels, Samples, Value};
 pub use worker::{
     Classification, Direction, ListenerSeries, Outcome, RequestSeries, ServiceSeries, TcpConnection, TcpSeries,
     WorkerMetrics,
 };
 
 use handles::{Slot, Slots, Stamp};
-
-/// A metric: a name, its meaning and the names of its labels. Their number is part of the type, so that a handle with a
-/// label too few does not compile.
-#[derive(Debug)]
-pub struct Family<Kind, const LABELS: usize> {
-    /// The name; units are in it.
-    pub name: &'static str,
-    /// One sentence for `# HELP`.
-    pub help: &'static str,
-    /// Names of the labels.
-    pub labels: [&'static str; LABELS],
-    /// What kind of number it is.
-    pub kind: Kind,
-}
-
-/// A number that only goes up.
-#[derive(Debug, Clone, Copy)]
-pub struct Counts;
-
-/// A number that goes up and down.
-#[derive(Debug, Clone, Copy)]
-pub struct Gauges;
-
-/// The buckets of a histogram of durations.
-#[derive(Debug, Clone, Copy)]
-pub struct Buckets {
-    /// Microseconds in one unit of the metric: 1,000 for `_ms`, 1,000,000 for `_seconds`.
-    pub unit: u64,
-    /// Upper bounds in microseconds, rising; at most [`Buckets::MOST`].
-    pub bounds: &'static [u64],
-}
-
-impl Buckets {
-    /// Most bounds that a histogram may have; its slots have a fixed size.
-    pub const MOST: usize = 30;
-}
-
-/// What a family is, without its type.
-#[derive(Debug, Clone, Copy)]
-pub struct Description {
-    /// The name.
-    pub name: &'static str,
-    /// One sentence.
-    pub help: &'static str,
-    /// Names of the labels.
-    pub labels: &'static [&'static str],
-    /// What Prometheus calls it: `counter`, `gauge` or `histogram`.
-    pub kind: &'static str,
-    /// For histograms.
-    pub buckets: Option<&'static Buckets>,
-}
-
-impl<const LABELS: usize> Family<Counts, LABELS> {
-    /// Returns what it is, without its type.
-    pub const fn describe(&'static self) -> Description {
-        Description { name: self.name, help: self.help, labels: &self.labels, kind: "counter", buckets: None }
-    }
-}
-
-impl<const LABELS: usize> Family<Gauges, LABELS> {
-    /// Returns what it is, without its type.
-    pub const fn describe(&'static self) -> Description {
-        Description { name: self.name, help: self.help, labels: &self.labels, kind: "gauge", buckets: None }
-    }
-}
-
-impl<const LABELS: usize> Family<Buckets, LABELS> {
-    /// Returns what it is, without its type.
-    pub const fn describe(&'static self) -> Description {
-        let buckets = Some(&self.kind);
-        Description { name: self.name, help: self.help, labels: &self.labels, kind: "histogram", buckets }
-    }
-}
 
 /// All metrics of a process, or of one gateway in a test.
 pub struct Registry {
@@ -121,9 +52,6 @@ struct State {
     description: Description,
     series: Mutex<BTreeMap<Labels, Series>>,
 }
-
-/// Values of the labels, in the family's order.
-pub type Labels = Arc<[Box<str>]>;
 
 #[derive(Default)]
 struct Series {
@@ -337,71 +265,6 @@ impl Series {
             (None, _, Some(set)) => Value::Number(set),
             (None, _, None) => Value::Number(level as f64),
         }
-    }
-}
-
-/// Everything that was read at one time, by name and then labels.
-#[derive(Debug, Default)]
-pub struct Samples(BTreeMap<&'static str, FamilySamples>);
-
-/// What was read of one family.
-#[derive(Debug)]
-pub struct FamilySamples {
-    /// The family.
-    pub description: Description,
-    /// Values by labels.
-    pub samples: BTreeMap<Labels, Value>,
-}
-
-/// One value that was read.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Value {
-    /// A counter.
-    Count(u64),
-    /// A histogram.
-    Distribution(Box<Distribution>),
-    /// A gauge, or a counter that is not whole.
-    Number(f64),
-}
-
-impl Samples {
-    /// Adds a gauge.
-    pub fn gauge<const LABELS: usize>(
-        &mut self,
-        family: &'static Family<Gauges, LABELS>,
-        labels: [&str; LABELS],
-        value: f64,
-    ) {
-        self.push(family.describe(), labels.iter().map(|label| Box::from(*label)).collect(), Value::Number(value));
-    }
-
-    /// Adds a counter that is kept elsewhere.
-    pub fn count<const LABELS: usize>(
-        &mut self,
-        family: &'static Family<Counts, LABELS>,
-        labels: [&str; LABELS],
-        value: f64,
-    ) {
-        self.push(family.describe(), labels.iter().map(|label| Box::from(*label)).collect(), Value::Number(value));
-    }
-
-    /// Returns the families that have a series, in the order of their names.
-    pub fn families(&self) -> impl Iterator<Item = &FamilySamples> {
-        self.0.values()
-    }
-
-    /// Returns one value; `None` if there is no such series.
-    pub fn value(&self, name: &str, labels: &[&str]) -> Option<&Value> {
-        let labels: Labels = labels.iter().map(|label| Box::from(*label)).collect();
-        self.0.get(name)?.samples.get(&labels)
-    }
-
-    fn push(&mut self, description: Description, labels: Labels, value: Value) {
-        self.0
-            .entry(description.name)
-            .or_insert_with(|| FamilySamples { description, samples: BTreeMap::new() })
-            .samples
-            .insert(labels, value);
     }
 }
 
