@@ -12,6 +12,8 @@
 //!
 //! The decision core (`target`, `route`, `balance`, `resilience`) is pure: `now` and randomness are handed in.
 
+pub mod admin;
 pub mod config;
 pub mod http1;
 pub mod target;
+pub mod telemetry;

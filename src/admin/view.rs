@@ -1,0 +1,152 @@
+//! What the admin interface asks of the gateway. The composition root implements it; a test scripts it.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// The gateway, seen from outside. Each call answers at once from what is in memory.
+pub trait View: fmt::Debug + Send + Sync {
+    /// Returns whether the gateway should get traffic, and why not.
+    fn readiness(&self) -> Readiness;
+
+    /// Returns the configuration that runs.
+    fn config(&self) -> ConfigView;
+
+    /// Returns all services, inline targets included, in the order of their names.
+    fn services(&self) -> Vec<ServiceView>;
+
+    /// Returns the endpoints of all services, or of one; nothing if there is no such service.
+    fn endpoints(&self, service: Option<&str>) -> Vec<EndpointView>;
+
+    /// Begins to drain, as SIGTERM does; again, it changes nothing. Does not wait.
+    fn drain(&self);
+}
+
+/// Whether the gateway should get traffic.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Readiness {
+    /// It should.
+    pub ready: bool,
+    /// Why not, one sentence each; empty if it should.
+    pub reasons: Vec<String>,
+    /// What is wrong although it should, such as a target that never answered.
+    pub warnings: Vec<String>,
+}
+
+/// The configuration that runs.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ConfigView {
+    /// Counts up with each change that was applied; the first one is 1.
+    pub version: u64,
+    /// When it was applied, as [`Timestamp`](crate::telemetry::timestamp::Timestamp) prints it.
+    pub loaded_at: String,
+    /// Why a later change was refused; `None` if what is configured is what runs.
+    pub last_error: Option<String>,
+    /// What `check` warns of.
+    pub warnings: Vec<String>,
+    /// Keys that were changed but need a restart.
+    pub pending_restart: Vec<String>,
+    /// Listeners with the addresses that the kernel gave.
+    pub listeners: Vec<ListenerView>,
+    /// The configuration, defaults included. The implementation leaves secrets out.
+    pub config: serde_json::Value,
+}
+
+/// One listener.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ListenerView {
+    /// Its name.
+    pub name: String,
+    /// Where it listens.
+    pub address: String,
+    /// What it expects.
+    pub protocol: String,
+    /// Clients' connections that are open.
+    pub connections: usize,
+}
+
+/// One service.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServiceView {
+    /// Its name, or the target as written.
+    pub name: String,
+    /// Where its endpoints are found.
+    pub from: String,
+    /// How an endpoint is chosen.
+    pub balance: String,
+    /// How many endpoints are in which state; the metric `meshless_endpoints` is made of this.
+    pub endpoints: BTreeMap<EndpointState, usize>,
+    /// Requests in flight.
+    pub in_flight: usize,
+}
+
+/// What may be done with an endpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EndpointState {
+    /// Finishes what it has.
+    Draining,
+    /// Not in the last answer of its backend; used when no listed one is usable.
+    Held,
+    /// Said to fail by its backend.
+    Unhealthy,
+    /// May be picked.
+    Usable,
+}
+
+impl EndpointState {
+    /// All of them, so that a state without endpoints is 0 in the metric and not missing.
+    pub const ALL: [Self; 4] = [Self::Draining, Self::Held, Self::Unhealthy, Self::Usable];
+
+    /// Returns its name in JSON and in the metric.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Draining => "draining",
+            Self::Held => "held",
+            Self::Unhealthy => "unhealthy",
+            Self::Usable => "usable",
+        }
+    }
+}
+
+/// One endpoint of one service.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct EndpointView {
+    /// Its service.
+    pub service: String,
+    /// Target that it was found by.
+    pub target: String,
+    /// Where it listens.
+    pub address: String,
+    /// Relative weight.
+    pub weight: u32,
+    /// Its zone, where known.
+    pub zone: Option<String>,
+    /// What its backend says: `healthy`, `unhealthy`, `draining`.
+    pub health: String,
+    /// Whether its backend still lists it.
+    pub standing: Standing,
+    /// Requests in flight.
+    pub in_flight: u64,
+    /// Estimate of its latency in milliseconds; `None` before the first reply.
+    pub latency_ms: Option<f64>,
+    /// Open connections.
+    pub connections: u64,
+    /// Where the snapshot came from: the backend, or the disk.
+    pub source: String,
+    /// How long its backend has not been able to confirm it, in seconds; 0 while it answers.
+    pub age_seconds: f64,
+    /// Why it gets nothing; `None` if it may be picked.
+    pub unused_because: Option<String>,
+}
+
+/// Whether a backend still lists an endpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Standing {
+    /// It was in the last answer and is not now; kept for a while.
+    Held,
+    /// It is in the last answer.
+    Listed,
+}

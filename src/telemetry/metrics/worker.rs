@@ -1,0 +1,323 @@
+//! The counters of one worker, named after what happens on the path of a request.
+//!
+//! The data path asks [`WorkerMetrics`] once for each listener, service or pair of both, keeps the `Rc`, and then pays
+//! plain stores: one when a request begins, three when it ends. What differs from reply to reply (status, reason) is
+//! found in a short list that belongs to the handle: no hash, no string is made.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::StatusCode;
+
+use super::{Counter, Counts, Family, Histogram, Level, Registry, families};
+
+/// Makes the handles of one worker.
+#[derive(Debug, Clone)]
+pub struct WorkerMetrics {
+    registry: Arc<Registry>,
+}
+
+/// Which way traffic goes, seen from the workload that this process stands beside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Direction {
+    /// To the workload.
+    Inbound,
+    /// From the workload to others; also what a gateway does.
+    Outbound,
+}
+
+impl Direction {
+    const fn label(self) -> &'static str {
+        match self {
+            Self::Inbound => "inbound",
+            Self::Outbound => "outbound",
+        }
+    }
+}
+
+impl WorkerMetrics {
+    /// Makes one for a worker.
+    pub fn new(registry: &Arc<Registry>) -> Self {
+        Self { registry: Arc::clone(registry) }
+    }
+
+    /// Returns the counters of requests that came by `listener` and go to `service`; empty where none was found.
+    pub fn request(&self, direction: Direction, listener: &str, service: &str) -> Rc<RequestSeries> {
+        let labels = [direction.label(), listener, service];
+        Rc::new(RequestSeries {
+            requests: self.registry.counter(&families::REQUESTS, labels),
+            latency: self.registry.histogram(&families::RESPONSE_LATENCY, labels),
+            outcomes: RefCell::default(),
+            registry: Arc::clone(&self.registry),
+            direction,
+            listener: listener.into(),
+            service: service.into(),
+        })
+    }
+
+    /// Returns the counters of clients' connections.
+    pub fn source(&self, direction: Direction, listener: &str) -> Rc<TcpSeries> {
+        self.tcp([direction.label(), "src", listener, ""])
+    }
+
+    /// Returns the counters of connections to endpoints.
+    pub fn destination(&self, direction: Direction, service: &str) -> Rc<TcpSeries> {
+        self.tcp([direction.label(), "dst", "", service])
+    }
+
+    /// Returns what is counted for a service besides requests.
+    pub fn service(&self, service: &str) -> Rc<ServiceSeries> {
+        Rc::new(ServiceSeries {
+            requeues: self.registry.counter(&families::REQUEUES, [service]),
+            connect_duration: self.registry.histogram(&families::CONNECT_DURATION, [service]),
+            retries: ByReason::new(&self.registry, &families::RETRIES, service),
+            connects: ByReason::new(&self.registry, &families::CONNECTS, service),
+        })
+    }
+
+    /// Returns what is counted for a listener besides requests.
+    pub fn listener(&self, listener: &str) -> Rc<ListenerSeries> {
+        Rc::new(ListenerSeries {
+            malformed: ByReason::new(&self.registry, &families::MALFORMED, listener),
+            refused: ByReason::new(&self.registry, &families::REFUSED, listener),
+        })
+    }
+
+    fn tcp(&self, labels: [&str; 4]) -> Rc<TcpSeries> {
+        Rc::new(TcpSeries {
+            opened: self.registry.counter(&families::TCP_OPENED, labels),
+            closed: self.registry.counter(&families::TCP_CLOSED, labels),
+            open: self.registry.level(&families::TCP_OPEN, labels),
+            read: self.registry.counter(&families::TCP_READ, labels),
+            written: self.registry.counter(&families::TCP_WRITTEN, labels),
+        })
+    }
+}
+
+/// Whether an exchange counts as a success of the service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Classification {
+    /// The service failed.
+    Failure,
+    /// It did what it should, a client's error included.
+    Success,
+}
+
+impl Classification {
+    /// Classifies as Linkerd 2 does: 5xx fail, and of gRPC statuses unknown, deadline exceeded, internal, unavailable
+    /// and data loss.
+    pub fn of(status: StatusCode, grpc_status: Option<u16>) -> Self {
+        let fails = status.is_server_error() || matches!(grpc_status, Some(2 | 4 | 13..=15));
+        if fails { Self::Failure } else { Self::Success }
+    }
+
+    const fn label(self) -> &'static str {
+        match self {
+            Self::Failure => "failure",
+            Self::Success => "success",
+        }
+    }
+}
+
+/// How an exchange ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Outcome {
+    /// Status that the client got.
+    pub status: StatusCode,
+    /// Status in the trailers or the head, for gRPC.
+    pub grpc_status: Option<u16>,
+    /// Whether it counts as a success.
+    pub classification: Classification,
+    /// Our label of what went wrong, the same as in `meshless-error` and the access log; empty if nothing did.
+    pub error: &'static str,
+}
+
+/// Requests of one listener to one service, of one worker.
+#[derive(Debug)]
+pub struct RequestSeries {
+    requests: Counter,
+    latency: Histogram,
+    outcomes: RefCell<Vec<(Outcome, Counter)>>,
+    registry: Arc<Registry>,
+    direction: Direction,
+    listener: Box<str>,
+    service: Box<str>,
+}
+
+impl RequestSeries {
+    /// Most outcomes that one handle tells apart: an endpoint that makes up statuses must not make the list long. What
+    /// comes after is counted with `other` as its status.
+    pub const MOST_OUTCOMES: usize = 64;
+
+    /// A request was routed here.
+    pub fn begin(&self) {
+        self.requests.increment();
+    }
+
+    /// The exchange ended; `first_byte` is the time until the head of the reply was there, ours or an endpoint's.
+    pub fn end(&self, outcome: Outcome, first_byte: Duration) {
+        self.latency.observe(first_byte);
+        let mut outcomes = self.outcomes.borrow_mut();
+        match outcomes.iter().position(|(known, _)| *known == outcome) {
+            Some(at) => {
+                if let Some((_, counter)) = outcomes.get(at) {
+                    counter.increment();
+                }
+                // The common ones move to the front.
+                if at > 0 {
+                    outcomes.swap(at, at - 1);
+                }
+            }
+            None => self.end_anew(&mut outcomes, outcome),
+        }
+    }
+
+    #[cold]
+    fn end_anew(&self, outcomes: &mut Vec<(Outcome, Counter)>, outcome: Outcome) {
+        let is_full = outcomes.len() >= Self::MOST_OUTCOMES;
+        let status = if is_full { "other" } else { outcome.status.as_str() };
+        let grpc_status = match outcome.grpc_status {
+            None => String::new(),
+            Some(code @ 0..=16) if !is_full => code.to_string(),
+            Some(_) => "other".into(),
+        };
+        let counter = self.registry.counter(
+            &families::RESPONSES,
+            [
+                self.direction.label(),
+                &self.listener,
+                &self.service,
+                status,
+                outcome.classification.label(),
+                &grpc_status,
+                outcome.error,
+            ],
+        );
+        counter.increment();
+        // When the list is full the handle is dropped at once, and the series keeps its count.
+        if !is_full {
+            outcomes.push((outcome, counter));
+        }
+    }
+}
+
+/// Connections of one listener's clients or to one service's endpoints, of one worker.
+#[derive(Debug)]
+pub struct TcpSeries {
+    opened: Counter,
+    closed: Counter,
+    open: Level,
+    read: Counter,
+    written: Counter,
+}
+
+impl TcpSeries {
+    /// A connection was opened; it is closed when the guard is dropped.
+    pub fn open(self: &Rc<Self>) -> TcpConnection {
+        self.opened.increment();
+        self.open.up();
+        TcpConnection(Rc::clone(self))
+    }
+}
+
+/// A connection that is open; counts its bytes.
+#[derive(Debug)]
+pub struct TcpConnection(Rc<TcpSeries>);
+
+impl TcpConnection {
+    /// Bytes were read from the peer.
+    pub fn read(&self, bytes: usize) {
+        self.0.read.add(bytes as u64);
+    }
+
+    /// Bytes were written to the peer.
+    pub fn written(&self, bytes: usize) {
+        self.0.written.add(bytes as u64);
+    }
+}
+
+impl Drop for TcpConnection {
+    fn drop(&mut self) {
+        self.0.open.down();
+        self.0.closed.increment();
+    }
+}
+
+/// What is counted for a service besides requests, of one worker.
+#[derive(Debug)]
+pub struct ServiceSeries {
+    requeues: Counter,
+    connect_duration: Histogram,
+    retries: ByReason,
+    connects: ByReason,
+}
+
+impl ServiceSeries {
+    /// A request is sent again because of `reason`.
+    pub fn retried(&self, reason: &'static str) {
+        self.retries.increment(reason);
+    }
+
+    /// A request that was never sent goes to another connection.
+    pub fn requeued(&self) {
+        self.requeues.increment();
+    }
+
+    /// A connection was made, TLS included.
+    pub fn connected(&self, took: Duration) {
+        self.connects.increment("ok");
+        self.connect_duration.observe(took);
+    }
+
+    /// A connection was not made; `result` is the label of the failure.
+    pub fn connect_failed(&self, result: &'static str) {
+        self.connects.increment(result);
+    }
+}
+
+/// What is counted for a listener besides requests, of one worker.
+#[derive(Debug)]
+pub struct ListenerSeries {
+    malformed: ByReason,
+    refused: ByReason,
+}
+
+impl ListenerSeries {
+    /// A request was refused as malformed.
+    pub fn malformed(&self, label: &'static str) {
+        self.malformed.increment(label);
+    }
+
+    /// A connection was closed before a request.
+    pub fn refused(&self, reason: &'static str) {
+        self.refused.increment(reason);
+    }
+}
+
+/// Counters that differ in one label, whose values are words of ours: so they are few, and come into being when used.
+#[derive(Debug)]
+struct ByReason {
+    registry: Arc<Registry>,
+    family: &'static Family<Counts, 2>,
+    owner: Box<str>,
+    counters: RefCell<Vec<(&'static str, Counter)>>,
+}
+
+impl ByReason {
+    fn new(registry: &Arc<Registry>, family: &'static Family<Counts, 2>, owner: &str) -> Self {
+        Self { registry: Arc::clone(registry), family, owner: owner.into(), counters: RefCell::default() }
+    }
+
+    fn increment(&self, reason: &'static str) {
+        let mut counters = self.counters.borrow_mut();
+        if let Some((_, counter)) = counters.iter().find(|(known, _)| *known == reason) {
+            counter.increment();
+        } else {
+            let counter = self.registry.counter(self.family, [&self.owner, reason]);
+            counter.increment();
+            counters.push((reason, counter));
+        }
+    }
+}
