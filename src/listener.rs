@@ -1,0 +1,158 @@
+//! From an accepted socket to a protocol: limits, PROXY header, TLS, detection.
+
+mod accept;
+mod detect;
+mod proxy_protocol;
+mod shared;
+
+pub(crate) use accept::{accept, adopt};
+pub(crate) use shared::{Crew, Shared};
+
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use bytes::BytesMut;
+use tokio::time::Instant;
+use tokio_rustls::{TlsAcceptor, TlsStream};
+
+use self::detect::Detected;
+use self::shared::Admitted;
+use crate::config::{Listener, ListenerProtocol};
+use crate::proxy::{Session, WorkerContext, carry};
+use crate::shutdown::Drain;
+use crate::stream::Stream;
+use crate::telemetry::metrics::{ListenerSeries, TcpSeries};
+use crate::timer::{Timer, after};
+use crate::{http1, http2};
+
+/// What a worker has for one listener.
+#[derive(Debug)]
+pub(crate) struct Local {
+    pub(crate) worker: Rc<WorkerContext>,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) series: Rc<ListenerSeries>,
+    pub(crate) source: Rc<TcpSeries>,
+    pub(crate) drain: Drain,
+}
+
+/// Serves one connection from its first byte to its end.
+pub(crate) async fn serve(local: Rc<Local>, mut stream: Stream, client: Option<IpAddr>, admitted: Admitted) {
+    let listener = local.shared.listener();
+    let mut timer = Timer::default();
+    let deadline = after(Instant::now(), listener.limits.handshake_timeout);
+    let prepared = timer.bound(Some(deadline), prepare(&local, &listener, &mut stream, client)).await;
+    let refusal = match prepared {
+        Err(_) => Err("handshake_timeout"),
+        Ok(result) => result,
+    };
+    let client = match refusal {
+        Ok(client) => client,
+        Err(reason) => {
+            local.series.refused(reason);
+            return;
+        }
+    };
+    let (stream, alpn) = match timer.bound(Some(deadline), secure(&local, stream)).await {
+        Ok(Ok(secured)) => secured,
+        Ok(Err(error)) => {
+            local.series.refused("tls");
+            tracing::debug!(listener = listener.name, %error, "A TLS handshake failed.");
+            return;
+        }
+        Err(_) => {
+            local.series.refused("handshake_timeout");
+            return;
+        }
+    };
+    let session = Session::new(
+        local.worker.clone(),
+        listener.clone(),
+        local.shared.name.clone(),
+        local.shared.direction,
+        client,
+        stream.is_tls(),
+        local.series.clone(),
+        &local.source,
+    );
+    speak(&local, &listener, session, stream, alpn, &mut timer).await;
+    drop(admitted);
+}
+
+/// Reads what comes before TLS and HTTP; returns who the client is.
+async fn prepare(
+    local: &Local,
+    listener: &Listener,
+    stream: &mut Stream,
+    client: Option<IpAddr>,
+) -> Result<Option<IpAddr>, &'static str> {
+    let client = if listener.proxy_protocol {
+        match proxy_protocol::read(stream).await {
+            Ok(Some(said)) => Some(said),
+            // LOCAL or UNKNOWN: the balancer speaks for itself.
+            Ok(None) => client,
+            Err(error) => {
+                tracing::debug!(listener = listener.name, %error, "A connection had no PROXY header.");
+                return Err("proxy_header");
+            }
+        }
+    } else {
+        client
+    };
+    if local.drain.is_draining() { Err("draining") } else { Ok(client) }
+}
+
+async fn secure(local: &Local, stream: Stream) -> std::io::Result<(Stream, Option<Vec<u8>>)> {
+    let Some(config) = local.shared.tls() else { return Ok((stream, None)) };
+    let session = TlsAcceptor::from(config).accept(stream).await?;
+    let alpn = session.get_ref().1.alpn_protocol().map(<[u8]>::to_vec);
+    Ok((Stream::from(TlsStream::from(session)), alpn))
+}
+
+async fn speak(
+    local: &Rc<Local>,
+    listener: &Arc<Listener>,
+    session: Rc<Session>,
+    mut stream: Stream,
+    alpn: Option<Vec<u8>>,
+    timer: &mut Timer,
+) {
+    let limits = &listener.limits;
+    let protocol = listener.protocol;
+    if protocol == ListenerProtocol::Tcp {
+        carry(&session, stream, "").await;
+        return;
+    }
+    let deadline = after(Instant::now(), limits.header_timeout);
+    if protocol == ListenerProtocol::TlsPassthrough {
+        match timer.bound(Some(deadline), detect::server_name(&mut stream)).await {
+            Ok(Ok((name, hello))) => {
+                stream.unread(hello);
+                carry(&session, stream, &name).await;
+            }
+            Ok(Err(reason)) => local.series.refused(reason),
+            Err(_) => local.series.refused("handshake_timeout"),
+        }
+        return;
+    }
+    if alpn.as_deref() == Some(b"h2") {
+        return http2::server::serve(stream, BytesMut::new(), limits, local.drain.clone(), Rc::new(session)).await;
+    }
+    let sniffs = protocol == ListenerProtocol::Auto && local.shared.carries_tcp(&local.worker.table());
+    let mut drain = local.drain.clone();
+    let detecting = detect::protocol(&mut stream, sniffs, &mut drain);
+    match timer.bound(Some(deadline), detecting).await {
+        Ok(Some((Detected::Http1, buffered))) => {
+            http1::connection::serve(stream, buffered, limits, local.drain.clone(), &session).await;
+        }
+        Ok(Some((Detected::Http2, buffered))) => {
+            http2::server::serve(stream, buffered, limits, local.drain.clone(), Rc::new(session)).await;
+        }
+        Ok(Some((Detected::Bytes, buffered))) => {
+            stream.unread(buffered);
+            carry(&session, stream, "").await;
+        }
+        // It said nothing, or nothing that makes sense, in the time that a head may take.
+        Ok(None) | Err(_) => {}
+    }
+}

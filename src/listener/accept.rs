@@ -1,0 +1,164 @@
+//! The accept loop of one listener on one worker.
+
+use std::io;
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::time::sleep;
+
+use super::shared::{Admitted, Crew, HandedStream, Handoff};
+use super::{Local, serve};
+use crate::shutdown::Drain;
+use crate::sockets::ListenSocket;
+use crate::stream::Stream;
+
+/// Waits after an error that will come again at once, such as "too many open files".
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(100));
+
+enum Socket {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+enum Accepted {
+    Tcp(TcpStream, IpAddr),
+    Unix(UnixStream),
+}
+
+impl Socket {
+    fn open(socket: ListenSocket) -> io::Result<Self> {
+        Ok(match socket {
+            ListenSocket::Tcp(socket) => Self::Tcp(TcpListener::from_std(socket)?),
+            ListenSocket::Unix(socket) => Self::Unix(UnixListener::from_std(socket)?),
+        })
+    }
+
+    async fn accept(&self) -> io::Result<Accepted> {
+        match self {
+            Self::Tcp(socket) => {
+                let (stream, client) = socket.accept().await?;
+                stream.set_nodelay(true)?;
+                Ok(Accepted::Tcp(stream, client.ip()))
+            }
+            Self::Unix(socket) => Ok(Accepted::Unix(socket.accept().await?.0)),
+        }
+    }
+}
+
+/// Accepts until told to stop, then takes what waits already: closing the socket would reset it.
+pub(crate) async fn accept(local: Rc<Local>, socket: ListenSocket, crew: Arc<Crew>, here: usize, mut stop: Drain) {
+    let socket = match Socket::open(socket) {
+        Ok(socket) => socket,
+        Err(error) => {
+            tracing::error!(listener = &*local.shared.name, %error, "A listener's socket cannot be used.");
+            return;
+        }
+    };
+    let mut wait = BACKOFF.0;
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            () = stop.begun() => break,
+            accepted = socket.accept() => accepted,
+        };
+        match accepted {
+            Ok(accepted) => {
+                wait = BACKOFF.0;
+                take(&local, accepted, &crew, here);
+            }
+            Err(error) if is_of_the_connection(&error) => {}
+            Err(error) => {
+                // Never spin, never end: connections that are open may close and give descriptors back.
+                tracing::warn!(listener = &*local.shared.name, %error, "Connections cannot be accepted.");
+                local.series.refused("accept");
+                sleep(wait).await;
+                wait = (wait * 2).min(BACKOFF.1);
+            }
+        }
+    }
+    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+    loop {
+        let mut accepting = std::pin::pin!(socket.accept());
+        match accepting.as_mut().poll(&mut context) {
+            std::task::Poll::Ready(Ok(accepted)) => take(&local, accepted, &crew, here),
+            std::task::Poll::Ready(Err(error)) if is_of_the_connection(&error) => {}
+            std::task::Poll::Ready(Err(_)) | std::task::Poll::Pending => return,
+        }
+    }
+}
+
+/// Errors that belong to the connection that was to be accepted, not to the socket (`accept(2)`).
+fn is_of_the_connection(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::Interrupted
+    )
+}
+
+fn take(local: &Rc<Local>, accepted: Accepted, crew: &Arc<Crew>, here: usize) {
+    let client = match &accepted {
+        Accepted::Tcp(_, client) => Some(*client),
+        Accepted::Unix(_) => None,
+    };
+    let admitted = match local.shared.admit(client) {
+        Ok(admitted) => admitted,
+        Err(reason) => {
+            local.series.refused(reason);
+            return;
+        }
+    };
+    let place = crew.place(here);
+    if place == here {
+        let stream = match accepted {
+            Accepted::Tcp(stream, _) => stream.into(),
+            Accepted::Unix(stream) => stream.into(),
+        };
+        start(local.clone(), stream, client, admitted, crew.clone(), here);
+        return;
+    }
+    let handed = match accepted {
+        Accepted::Tcp(stream, _) => stream.into_std().map(HandedStream::Tcp),
+        Accepted::Unix(stream) => stream.into_std().map(HandedStream::Unix),
+    };
+    if let Ok(stream) = handed {
+        let handoff = Handoff { shared: local.shared.clone(), stream, client, admitted };
+        if let Err(handoff) = crew.hand(place, handoff) {
+            adopt(local.clone(), handoff, crew.clone(), here);
+        }
+    }
+}
+
+/// Serves a connection that was handed over.
+pub(crate) fn adopt(local: Rc<Local>, handoff: Handoff, crew: Arc<Crew>, here: usize) {
+    let stream: io::Result<Stream> = match handoff.stream {
+        HandedStream::Tcp(stream) => TcpStream::from_std(stream).map(Stream::from),
+        HandedStream::Unix(stream) => UnixStream::from_std(stream).map(Stream::from),
+    };
+    if let Ok(stream) = stream {
+        start(local, stream, handoff.client, handoff.admitted, crew, here);
+    }
+}
+
+struct Loaded {
+    crew: Arc<Crew>,
+    here: usize,
+}
+
+impl Drop for Loaded {
+    fn drop(&mut self) {
+        self.crew.end(self.here);
+    }
+}
+
+fn start(local: Rc<Local>, stream: Stream, client: Option<IpAddr>, admitted: Admitted, crew: Arc<Crew>, here: usize) {
+    crew.begin(here);
+    let loaded = Loaded { crew, here };
+    // A panic ends this connection alone; the panic hook counts it.
+    tokio::task::spawn_local(async move {
+        serve(local, stream, client, admitted).await;
+        drop(loaded);
+    });
+}

@@ -1,0 +1,204 @@
+//! What all workers share of a listener: its configuration, its TLS, its limits.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arc_swap::{ArcSwap, ArcSwapOption};
+use rustls::ServerConfig;
+use tokio::sync::mpsc;
+
+use crate::config::{Listener, UpstreamProtocol};
+use crate::telemetry::metrics::Direction;
+use crate::upstream::Table;
+
+/// One listener, as all workers see it.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) name: Arc<str>,
+    pub(crate) direction: Direction,
+    listener: ArcSwap<Listener>,
+    tls: ArcSwapOption<ServerConfig>,
+    open: AtomicUsize,
+    /// The only lock on the way of a connection; requests never see it.
+    by_address: Mutex<HashMap<IpAddr, usize>>,
+}
+
+impl Shared {
+    pub(crate) fn new(listener: Arc<Listener>, tls: Option<Arc<ServerConfig>>, direction: Direction) -> Arc<Self> {
+        Arc::new(Self {
+            name: Arc::from(listener.name.as_str()),
+            direction,
+            listener: ArcSwap::new(listener),
+            tls: ArcSwapOption::new(tls),
+            open: AtomicUsize::new(0),
+            by_address: Mutex::default(),
+        })
+    }
+
+    /// Takes a changed configuration over; connections that are open keep the old one.
+    pub(crate) fn replace(&self, listener: Arc<Listener>, tls: Option<Arc<ServerConfig>>) {
+        self.listener.store(listener);
+        self.tls.store(tls);
+    }
+
+    pub(crate) fn listener(&self) -> Arc<Listener> {
+        self.listener.load_full()
+    }
+
+    pub(crate) fn tls(&self) -> Option<Arc<ServerConfig>> {
+        self.tls.load_full()
+    }
+
+    /// Returns how many connections are open.
+    pub(crate) fn open(&self) -> usize {
+        self.open.load(Ordering::Relaxed)
+    }
+
+    /// Tells whether all traffic goes to a service that speaks bytes, so that what is no HTTP may be carried there.
+    pub(super) fn carries_tcp(&self, table: &Table) -> bool {
+        let Some(to) = table.listener(&self.name).and_then(|plan| plan.to.as_ref()) else { return false };
+        let mut all = true;
+        to.to.for_each(&mut |&index| {
+            let protocol = table.plan.upstreams.get(index).map(|upstream| upstream.policies.protocol);
+            all &= protocol == Some(UpstreamProtocol::Tcp);
+        });
+        all
+    }
+
+    /// Lets a connection in, or says which limit keeps it out.
+    pub(crate) fn admit(self: &Arc<Self>, client: Option<IpAddr>) -> Result<Admitted, &'static str> {
+        let listener = self.listener.load();
+        if self.open.fetch_add(1, Ordering::Relaxed) >= listener.limits.connections {
+            self.open.fetch_sub(1, Ordering::Relaxed);
+            return Err("limit_connections");
+        }
+        let mut admitted = Admitted { shared: self.clone(), counted: None };
+        let limit = listener.limits.connections_per_address;
+        if let Some(address) = client.filter(|address| limit > 0 && !address.to_canonical().is_loopback()) {
+            let mut by_address = self.by_address.lock().unwrap_or_else(PoisonError::into_inner);
+            let count = by_address.entry(address).or_default();
+            if *count >= limit {
+                return Err("limit_connections_per_address");
+            }
+            *count += 1;
+            admitted.counted = Some(address);
+        }
+        Ok(admitted)
+    }
+}
+
+/// A connection that was let in, until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Admitted {
+    shared: Arc<Shared>,
+    counted: Option<IpAddr>,
+}
+
+impl Drop for Admitted {
+    fn drop(&mut self) {
+        self.shared.open.fetch_sub(1, Ordering::Relaxed);
+        if let Some(address) = self.counted {
+            let mut by_address = self.shared.by_address.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(count) = by_address.get_mut(&address) {
+                *count -= 1;
+                if *count == 0 {
+                    by_address.remove(&address);
+                }
+            }
+        }
+    }
+}
+
+/// All workers, for spreading connections: the kernel's hash spreads connections, not load.
+#[derive(Debug)]
+pub(crate) struct Crew {
+    loads: Vec<AtomicUsize>,
+    handoffs: Vec<mpsc::UnboundedSender<Handoff>>,
+}
+
+/// A connection that one worker accepted and another serves.
+#[derive(Debug)]
+pub(crate) struct Handoff {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) stream: HandedStream,
+    pub(crate) client: Option<IpAddr>,
+    pub(crate) admitted: Admitted,
+}
+
+/// A stream that belongs to no runtime yet.
+#[derive(Debug)]
+pub(crate) enum HandedStream {
+    Tcp(std::net::TcpStream),
+    Unix(std::os::unix::net::UnixStream),
+}
+
+impl Crew {
+    pub(crate) fn new(handoffs: Vec<mpsc::UnboundedSender<Handoff>>) -> Arc<Self> {
+        Arc::new(Self { loads: handoffs.iter().map(|_| AtomicUsize::new(0)).collect(), handoffs })
+    }
+
+    /// Returns how many connections a worker has.
+    pub(crate) fn load(&self, worker: usize) -> usize {
+        self.loads.get(worker).map_or(0, |load| load.load(Ordering::Relaxed))
+    }
+
+    pub(crate) fn begin(&self, worker: usize) {
+        if let Some(load) = self.loads.get(worker) {
+            load.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    pub(crate) fn end(&self, worker: usize) {
+        if let Some(load) = self.loads.get(worker) {
+            load.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Returns the worker that should serve one more connection that `here` accepted: itself, unless another has clearly
+    /// fewer. Few connections are spread evenly; with many a sixteenth may differ, so that a full house does not pass
+    /// every second connection around.
+    pub(crate) fn place(&self, here: usize) -> usize {
+        let mine = self.load(here);
+        let least = (0..self.loads.len()).min_by_key(|&worker| self.load(worker)).unwrap_or(here);
+        let slack = mine / 16;
+        if mine > self.load(least) + slack { least } else { here }
+    }
+
+    /// Hands a connection over; gives it back where the worker is gone.
+    pub(crate) fn hand(&self, worker: usize, handoff: Handoff) -> Result<(), Handoff> {
+        match self.handoffs.get(worker) {
+            Some(sender) => sender.send(handoff).map_err(|error| error.0),
+            None => Err(handoff),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn crew(workers: usize) -> Arc<Crew> {
+        Crew::new((0..workers).map(|_| mpsc::unbounded_channel().0).collect())
+    }
+
+    #[test]
+    fn four_connections_that_one_worker_accepts_are_spread_over_two() {
+        let crew = crew(2);
+        for _ in 0..4 {
+            crew.begin(crew.place(0));
+        }
+        assert_eq!((crew.load(0), crew.load(1)), (2, 2));
+    }
+
+    #[test]
+    fn with_many_connections_small_differences_stay() {
+        let crew = crew(2);
+        (0..100).for_each(|_| crew.begin(0));
+        (0..95).for_each(|_| crew.begin(1));
+        assert_eq!(crew.place(0), 0);
+        (0..10).for_each(|_| crew.begin(0));
+        assert_eq!(crew.place(0), 1);
+    }
+}

@@ -1,0 +1,244 @@
+//! What requests of one client connection share, and what connections of one worker share.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use arc_swap::cache::Cache;
+use http::HeaderValue;
+use meshless_discovery::{Address, Target};
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use super::headers::Sender;
+use crate::config::{Listener, ListenerLimits};
+use crate::follow::removals::Standing;
+use crate::telemetry::access_log::{Lane, Record};
+use crate::telemetry::metrics::{Direction, ListenerSeries, RequestSeries, TcpConnection, TcpSeries, WorkerMetrics};
+use crate::upstream::pool::{Pools, Series};
+use crate::upstream::{Member, Table, Upstream};
+
+/// A connection to an endpoint that was held over its removal failed: it may go.
+pub(crate) type HeldFailed = (Target, Address);
+
+/// What the connections of one worker share. Lives on the worker's thread.
+#[derive(Debug)]
+pub(crate) struct WorkerContext {
+    table: RefCell<Cache<Arc<ArcSwap<Table>>, Arc<Table>>>,
+    pools: Rc<Pools>,
+    metrics: WorkerMetrics,
+    lane: Option<Lane>,
+    random: RefCell<fastrand::Rng>,
+    epoch: Instant,
+    held_failed: mpsc::UnboundedSender<HeldFailed>,
+    services: RefCell<HashMap<Arc<str>, Rc<Series>>>,
+    requests: RefCell<HashMap<(Arc<str>, Arc<str>), Rc<RequestSeries>>>,
+    ids: Cell<u64>,
+}
+
+impl WorkerContext {
+    pub(crate) fn new(
+        table: Arc<ArcSwap<Table>>,
+        metrics: WorkerMetrics,
+        lane: Option<Lane>,
+        random: fastrand::Rng,
+        epoch: Instant,
+        held_failed: mpsc::UnboundedSender<HeldFailed>,
+    ) -> Rc<Self> {
+        let mut random = random;
+        let ids = Cell::new(random.u64(..));
+        Rc::new(Self {
+            table: RefCell::new(Cache::new(table)),
+            pools: Rc::default(),
+            metrics,
+            lane,
+            random: RefCell::new(random),
+            epoch,
+            held_failed,
+            services: RefCell::default(),
+            requests: RefCell::default(),
+            ids,
+        })
+    }
+
+    /// Returns the table that is in force.
+    pub(crate) fn table(&self) -> Arc<Table> {
+        self.table.borrow_mut().load().clone()
+    }
+
+    pub(crate) fn pools(&self) -> &Rc<Pools> {
+        &self.pools
+    }
+
+    pub(crate) fn metrics(&self) -> &WorkerMetrics {
+        &self.metrics
+    }
+
+    /// Milliseconds since the process began; wraps after 49 days, which averages and budgets take for "long ago".
+    #[allow(clippy::cast_possible_truncation, reason = "it wraps on purpose")]
+    pub(crate) fn millis(&self) -> u32 {
+        self.epoch.elapsed().as_millis() as u32
+    }
+
+    pub(crate) fn with_random<T>(&self, use_it: impl FnOnce(&mut fastrand::Rng) -> T) -> T {
+        use_it(&mut self.random.borrow_mut())
+    }
+
+    /// A number from 0 to 1.
+    pub(crate) fn random_share(&self) -> f64 {
+        self.random.borrow_mut().f64()
+    }
+
+    /// Takes a latency into an endpoint's average.
+    pub(crate) fn observe(&self, member: &Member, latency_ms: f32) {
+        member.state.load.observe(latency_ms, self.millis());
+    }
+
+    /// Says that an endpoint could not be connected to: one that was held over its removal is dropped then.
+    pub(crate) fn connect_failed(&self, upstream: &Upstream, member: &Member) {
+        if member.standing != Standing::Held {
+            return;
+        }
+        upstream.endpoints.for_each(&mut |set| {
+            if set.members.iter().any(|other| other.state.id == member.state.id) {
+                // The receiver is gone only when the process ends.
+                let _ = self.held_failed.send((set.target.clone(), member.endpoint.address.clone()));
+            }
+        });
+    }
+
+    /// Forgets series and connections of upstreams that are gone.
+    pub(crate) fn sweep(&self, now: Instant) {
+        let table = self.table();
+        self.pools.sweep(&table.upstreams, now);
+    }
+
+    /// Closes connections to endpoints that are gone.
+    pub(crate) fn table_changed(&self) {
+        let table = self.table();
+        self.pools.keep_only(&table.upstreams);
+        self.services.borrow_mut().retain(|name, _| table.upstreams.iter().any(|one| one.name == *name));
+        self.requests
+            .borrow_mut()
+            .retain(|(_, service), _| service.is_empty() || table.upstreams.iter().any(|one| one.name == *service));
+    }
+}
+
+/// What requests of one client connection share.
+#[derive(Debug)]
+pub(crate) struct Session {
+    worker: Rc<WorkerContext>,
+    listener: Arc<Listener>,
+    name: Arc<str>,
+    direction: Direction,
+    client: Option<IpAddr>,
+    tls: bool,
+    listener_series: Rc<ListenerSeries>,
+    /// Counts the connection as open until the session ends.
+    counted: TcpConnection,
+    last_requests: RefCell<Option<(Arc<str>, Rc<RequestSeries>)>>,
+}
+
+impl Session {
+    #[allow(clippy::too_many_arguments, reason = "the facts of one connection, in one place")]
+    pub(crate) fn new(
+        worker: Rc<WorkerContext>,
+        listener: Arc<Listener>,
+        name: Arc<str>,
+        direction: Direction,
+        client: Option<IpAddr>,
+        tls: bool,
+        listener_series: Rc<ListenerSeries>,
+        source: &Rc<TcpSeries>,
+    ) -> Rc<Self> {
+        let counted = source.open();
+        let last_requests = RefCell::default();
+        Rc::new(Self { worker, listener, name, direction, client, tls, listener_series, counted, last_requests })
+    }
+
+    pub(crate) fn worker(&self) -> &Rc<WorkerContext> {
+        &self.worker
+    }
+
+    pub(crate) fn limits(&self) -> &ListenerLimits {
+        &self.listener.limits
+    }
+
+    pub(crate) fn listener_name(&self) -> &str {
+        &self.name
+    }
+
+    pub(crate) fn client(&self) -> Option<IpAddr> {
+        self.client
+    }
+
+    pub(crate) fn counted(&self) -> &TcpConnection {
+        &self.counted
+    }
+
+    pub(super) fn sender(&self) -> Sender {
+        Sender { address: self.client, tls: self.tls }
+    }
+
+    /// A request of this connection was malformed.
+    pub(crate) fn malformed(&self, label: &'static str) {
+        self.listener_series.malformed(label);
+    }
+
+    /// Makes a request id: 64 random bits of the worker, then a count.
+    pub(super) fn new_id(&self) -> HeaderValue {
+        let ids = &self.worker.ids;
+        ids.set(ids.get().wrapping_add(0x9e37_79b9_7f4a_7c15));
+        let random = self.worker.with_random(|random| random.u64(..));
+        HeaderValue::try_from(format!("{:016x}{random:016x}", ids.get()))
+            .unwrap_or_else(|_| HeaderValue::from_static("0"))
+    }
+
+    /// Returns the counters of requests to a service.
+    pub(super) fn requests(&self, service: &str) -> Rc<RequestSeries> {
+        if let Some((name, series)) = &*self.last_requests.borrow()
+            && **name == *service
+        {
+            return series.clone();
+        }
+        let key = (self.name.clone(), Arc::from(service));
+        let series = self
+            .worker
+            .requests
+            .borrow_mut()
+            .entry(key)
+            .or_insert_with(|| self.worker.metrics.request(self.direction, &self.name, service))
+            .clone();
+        *self.last_requests.borrow_mut() = Some((Arc::from(service), series.clone()));
+        series
+    }
+
+    /// Returns what is counted for an upstream besides requests.
+    pub(crate) fn series(&self, upstream: &Upstream) -> Rc<Series> {
+        let mut services = self.worker.services.borrow_mut();
+        if let Some(series) = services.get(&upstream.name) {
+            return series.clone();
+        }
+        let series = Rc::new(Series {
+            service: self.worker.metrics.service(&upstream.name),
+            destination: self.worker.metrics.destination(self.direction, &upstream.name),
+        });
+        services.insert(upstream.name.clone(), series.clone());
+        series
+    }
+
+    /// Tells whether requests are written to the access log.
+    pub(super) fn writes_log(&self) -> bool {
+        self.worker.lane.is_some()
+    }
+
+    /// Writes a line of the access log.
+    pub(super) fn log(&self, record: &Record<'_>) {
+        if let Some(lane) = &self.worker.lane {
+            lane.log(record);
+        }
+    }
+}
