@@ -66,8 +66,10 @@ fn weigh(text: &str) -> Result<u32, String> {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
+    use std::sync::Arc;
 
     use super::*;
+    use crate::conformance::{self, Played, Stage, Trouble};
 
     fn open(path: &str) -> Result<Box<dyn Source>, TargetError> {
         Inline.source(&Target { backend: "static".to_owned(), path: path.to_owned(), options: BTreeMap::new() })
@@ -116,5 +118,37 @@ mod tests {
         let options = BTreeMap::from([("tag".to_owned(), "blue".to_owned())]);
         let target = Target { backend: "static".to_owned(), path: "10.0.0.1:80".to_owned(), options };
         assert!(Inline.source(&target).unwrap_err().to_string().contains("option `tag`"));
+    }
+
+    /// What the target says, as a stage; it can be set before the backend is opened, and nothing of it can break.
+    struct Written(String);
+
+    #[async_trait]
+    impl Stage for Written {
+        fn backend(&self) -> Arc<dyn Backend> {
+            Arc::new(Inline)
+        }
+
+        fn target(&self) -> Target {
+            Target { backend: "static".to_owned(), path: self.0.clone(), options: BTreeMap::new() }
+        }
+
+        async fn set(&mut self, endpoints: &[Endpoint]) {
+            let addresses: Vec<String> = endpoints.iter().map(|endpoint| endpoint.address.to_string()).collect();
+            self.0 = addresses.join(",");
+        }
+
+        async fn play(&mut self, _trouble: Trouble) -> Played {
+            Played::Impossible
+        }
+
+        async fn recover(&mut self) {}
+    }
+
+    #[tokio::test]
+    async fn it_holds_what_fits_a_backend_that_never_changes() {
+        let mut stage = Written(String::new());
+        conformance::the_first_call_answers_at_once(&mut stage).await;
+        conformance::a_call_waits_while_nothing_changes(&mut stage).await;
     }
 }

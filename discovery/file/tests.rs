@@ -7,6 +7,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::*;
+use crate::conformance::{Played, Stage, Trouble, run};
+use crate::{Endpoint, Snapshot};
 
 /// So seldom that a test that passes has seen the watch at work.
 const NEVER: Duration = Duration::from_secs(3600);
@@ -235,4 +237,84 @@ fn names_that_could_mean_a_path_are_refused() {
     assert!(backend.source(&target(&"a".repeat(254))).is_err());
     let options = BTreeMap::from([("tag".to_owned(), "blue".to_owned())]);
     assert!(backend.source(&Target { options, ..target("web") }).is_err());
+}
+
+/// A directory as a stage: `web.json` is the answer, other files are its troubles.
+struct Directory {
+    parent: tempfile::TempDir,
+    slow: bool,
+}
+
+impl Directory {
+    fn new() -> Self {
+        let stage = Self { parent: tempfile::tempdir().unwrap(), slow: false };
+        fs::create_dir(stage.path()).unwrap();
+        stage
+    }
+
+    fn path(&self) -> PathBuf {
+        self.parent.path().join("endpoints.d")
+    }
+
+    fn away(&self) -> PathBuf {
+        self.parent.path().join("away")
+    }
+}
+
+fn json(addresses: impl Iterator<Item = String>) -> String {
+    let entries: Vec<String> = addresses.map(|address| format!(r#"{{"address": "{address}"}}"#)).collect();
+    format!(r#"{{"services": {{"web": [{}]}}}}"#, entries.join(","))
+}
+
+#[async_trait]
+impl Stage for Directory {
+    fn backend(&self) -> Arc<dyn Backend> {
+        Arc::new(backend(&self.path(), Duration::from_millis(200)))
+    }
+
+    fn target(&self) -> Target {
+        target("web")
+    }
+
+    async fn set(&mut self, endpoints: &[Endpoint]) {
+        use std::io::Write;
+        let text = json(endpoints.iter().map(|endpoint| endpoint.address.to_string()));
+        let mut file = fs::File::create(self.path().join("web.json")).unwrap();
+        for piece in text.as_bytes().chunks(if self.slow { 20 } else { usize::MAX }) {
+            file.write_all(piece).unwrap();
+            if self.slow {
+                tokio::time::sleep(Duration::from_millis(60)).await;
+            }
+        }
+    }
+
+    async fn play(&mut self, trouble: Trouble) -> Played {
+        match trouble {
+            Trouble::Garbage => fs::write(self.path().join("trouble.toml"), [0xff, 0x00, 0x17]).unwrap(),
+            Trouble::Huge => {
+                let many = (1..=Snapshot::MAX_ENDPOINTS + 1).map(|port| format!("10.0.0.1:{port}"));
+                fs::write(self.path().join("trouble.json"), json(many)).unwrap();
+            }
+            Trouble::Partial => fs::write(self.path().join("trouble.toml"), "[[services.web]]\naddr").unwrap(),
+            Trouble::Slow => self.slow = true,
+            Trouble::Restart | Trouble::Unreachable => fs::rename(self.path(), self.away()).unwrap(),
+        }
+        Played::Done
+    }
+
+    async fn recover(&mut self) {
+        if self.away().exists() {
+            fs::create_dir(self.path()).unwrap();
+            fs::copy(self.away().join("web.json"), self.path().join("web.json")).unwrap();
+            fs::remove_dir_all(self.away()).unwrap();
+        }
+        for name in ["trouble.toml", "trouble.json"] {
+            let _ = fs::remove_file(self.path().join(name));
+        }
+    }
+}
+
+#[tokio::test]
+async fn it_holds_what_every_backend_must() {
+    assert_eq!(run(Directory::new).await, []);
 }
