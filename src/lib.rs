@@ -13,5 +13,6 @@
 //! The decision core (`target`, `route`, `balance`, `resilience`) is pure: `now` and randomness are handed in.
 
 pub mod config;
+pub mod follow;
 pub mod http1;
 pub mod target;

@@ -11,7 +11,7 @@ use crate::conformance::{Played, Stage, Trouble, run};
 use crate::{Endpoint, Snapshot};
 
 /// So seldom that a test that passes has seen the watch at work.
-const NEVER: Duration = Duration::from_secs(3600);
+const NEVER: Duration = Duration::from_hours(1);
 
 fn backend(path: &Path, poll: Duration) -> File {
     File { shared: Arc::new(Shared::new(path.to_owned()).with_poll(poll)) }
