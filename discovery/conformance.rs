@@ -272,10 +272,8 @@ fn open(case: &str, backend: &dyn Backend, stage: &impl Stage) -> Box<dyn Source
 }
 
 async fn within<T>(case: &str, future: impl Future<Output = T>) -> T {
-    match timeout(PATIENCE, future).await {
-        Ok(value) => value,
-        Err(_) => panic!("{case}: nothing came within {PATIENCE:?}"),
-    }
+    let Ok(value) = timeout(PATIENCE, future).await else { panic!("{case}: nothing came within {PATIENCE:?}") };
+    value
 }
 
 async fn ok<E: fmt::Display>(case: &str, call: impl Future<Output = Result<Snapshot, E>>) -> Snapshot {

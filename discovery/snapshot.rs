@@ -175,7 +175,8 @@ mod tests {
     fn a_weight_whose_sum_could_overflow_is_an_error() {
         let heavy = Endpoint { weight: Endpoint::MAX_WEIGHT + 1, ..endpoint("10.0.0.1:80") };
         assert!(matches!(Snapshot::new(vec![heavy]), Err(SnapshotError::Heavy { .. })));
-        assert!(u64::from(Endpoint::MAX_WEIGHT) * Snapshot::MAX_ENDPOINTS as u64 <= u64::from(u32::MAX));
+        let most = u32::try_from(Snapshot::MAX_ENDPOINTS).unwrap();
+        assert!(Endpoint::MAX_WEIGHT.checked_mul(most).is_some());
     }
 
     #[test]

@@ -149,7 +149,7 @@ fn word(what: &str, text: &str) -> Result<(), String> {
 }
 
 fn document(text: &Text) -> Result<Document, String> {
-    if text.text.trim().is_empty() {
+    if text.content.trim().is_empty() {
         return Err(
             "the file is empty; to say that there are no services, write `services = {}` in the file's format, \
                     or remove the file"
@@ -157,12 +157,12 @@ fn document(text: &Text) -> Result<Document, String> {
         );
     }
     match text.format {
-        Format::Json => serde_json::from_str(&text.text).map_err(|error| error.to_string()),
-        Format::Toml => toml_edit::de::from_str(&text.text).map_err(|error| {
-            let place = error.span().map_or_else(String::new, |span| place(&text.text, span.start));
+        Format::Json => serde_json::from_str(&text.content).map_err(|error| error.to_string()),
+        Format::Toml => toml_edit::de::from_str(&text.content).map_err(|error| {
+            let place = error.span().map_or_else(String::new, |span| place(&text.content, span.start));
             format!("{place}{}", error.message())
         }),
-        Format::Yaml => yaml::from_str(&text.text).map_err(|error| error.to_string()),
+        Format::Yaml => yaml::from_str(&text.content).map_err(|error| error.to_string()),
     }
 }
 
@@ -210,13 +210,13 @@ mod tests {
 
     use super::*;
 
-    fn text(format: Format, text: &str) -> Text {
+    fn text(format: Format, content: &str) -> Text {
         let path = PathBuf::from(match format {
             Format::Json => "a.json",
             Format::Toml => "a.toml",
             Format::Yaml => "a.yaml",
         });
-        Text { path, format, text: text.to_owned() }
+        Text { path, format, content: content.to_owned() }
     }
 
     fn problem(format: Format, content: &str) -> String {
@@ -346,9 +346,39 @@ services:
 
     #[test]
     fn too_many_endpoints_are_an_error_and_not_cut_short() {
-        let entries: String = (0..=10_000).map(|port| format!("{{address = \"10.0.0.1:{}\"}},", port + 1)).collect();
-        let content = format!("[services]\nweb = [{entries}]");
+        let entries: Vec<String> =
+            (0..=10_000).map(|port| format!("{{address = \"10.0.0.1:{}\"}},", port + 1)).collect();
+        let content = format!("[services]\nweb = [{}]", entries.concat());
         assert!(problem(Format::Toml, &content).contains("10001 endpoints, at most 10000"));
+    }
+
+    #[test]
+    fn the_examples_in_the_documentation_are_right_and_say_the_same() {
+        let page = include_str!("../../docs/discovery.md");
+        let examples: Vec<Services> = page
+            .split("\n```")
+            .filter_map(|block| {
+                let (notation, content) = block.split_once('\n')?;
+                let format = match notation {
+                    "json" => Format::Json,
+                    "toml" => Format::Toml,
+                    "yaml" => Format::Yaml,
+                    _ => return None,
+                };
+                content.contains("services").then(|| parse(&[text(format, content)]).unwrap())
+            })
+            .collect();
+        assert_eq!(examples.len(), 3);
+        assert!(examples.iter().all(|example| *example == examples[0]));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_content_makes_it_panic(content in "[a-z0-9:\\[\\]{}\"'=.,#&*!|>%@ \\n\\t-]{0,80}") {
+            for format in [Format::Json, Format::Toml, Format::Yaml] {
+                let _ = parse(&[text(format, &content)]);
+            }
+        }
     }
 
     #[test]

@@ -45,7 +45,7 @@ impl Format {
 pub(super) struct Text {
     pub(super) path: PathBuf,
     pub(super) format: Format,
-    pub(super) text: String,
+    pub(super) content: String,
 }
 
 /// Returns a number that tells one set of files from another.
@@ -166,9 +166,9 @@ fn text(listed: &Listed) -> Result<Text, Error> {
     if bytes.len() as u64 > MAX_BYTES {
         return Err(Error::Malformed(format!("{} has more than {MAX_BYTES} bytes", path.display())));
     }
-    let text = String::from_utf8(bytes)
+    let content = String::from_utf8(bytes)
         .map_err(|error| Error::Malformed(format!("{} is not UTF-8: {}", path.display(), error.utf8_error())))?;
-    Ok(Text { path: path.clone(), format: listed.format, text })
+    Ok(Text { path: path.clone(), format: listed.format, content })
 }
 
 fn failed(path: &Path, error: &io::Error) -> Error {
@@ -216,7 +216,7 @@ mod tests {
         fs::write(directory.path().join("..v1/a.toml"), "one").unwrap();
         symlink("..v1", directory.path().join("..data")).unwrap();
         symlink("..data/a.toml", directory.path().join("a.toml")).unwrap();
-        assert_eq!(read(directory.path()).unwrap()[0].text, "one");
+        assert_eq!(read(directory.path()).unwrap()[0].content, "one");
 
         fs::write(outside.path().join("secret.toml"), "secret").unwrap();
         symlink(outside.path().join("secret.toml"), directory.path().join("b.toml")).unwrap();
@@ -230,7 +230,7 @@ mod tests {
         fs::write(outside.path().join("real.toml"), "real").unwrap();
         let link = directory.path().join("link.toml");
         symlink(outside.path().join("real.toml"), &link).unwrap();
-        assert_eq!(read(&link).unwrap()[0].text, "real");
+        assert_eq!(read(&link).unwrap()[0].content, "real");
     }
 
     #[test]

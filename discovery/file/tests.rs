@@ -26,7 +26,8 @@ fn source(backend: &File) -> Box<dyn Source> {
 }
 
 fn content(addresses: &[&str]) -> String {
-    addresses.iter().map(|address| format!("[[services.web]]\naddress = \"{address}\"\n")).collect()
+    let entry = |address: &&str| format!("[[services.web]]\naddress = \"{address}\"\n");
+    addresses.iter().map(entry).collect::<Vec<_>>().concat()
 }
 
 async fn next(source: &mut Box<dyn Source>) -> Result<Vec<String>, Error> {

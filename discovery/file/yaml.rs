@@ -134,7 +134,7 @@ fn tree(text: &str) -> Result<Node, YamlError> {
     root.ok_or_else(|| de::Error::custom("no content; write `services: {}` or remove the file"))
 }
 
-impl<'de> IntoDeserializer<'de, YamlError> for Node {
+impl IntoDeserializer<'_, YamlError> for Node {
     type Deserializer = Self;
 
     fn into_deserializer(self) -> Self {
@@ -209,6 +209,7 @@ impl<'de> de::Deserializer<'de> for Node {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
+    use std::fmt::Write;
 
     use super::*;
 
@@ -245,11 +246,18 @@ mod tests {
     }
 
     #[test]
+    fn a_megabyte_of_openings_is_an_error_and_no_overflow() {
+        for opening in ["[", "{", "- ", "? ", "{a: ", "- a: "] {
+            problem(&opening.repeat(1_000_000 / opening.len()));
+        }
+    }
+
+    #[test]
     fn a_bomb_of_aliases_is_refused_at_its_first_line() {
         let mut bomb = "a0: &a0 [x,x,x,x,x,x,x,x,x,x]\n".to_owned();
         for level in 1..12 {
             let previous = format!("*a{},", level - 1).repeat(10);
-            bomb.push_str(&format!("a{level}: &a{level} [{previous}]\n"));
+            writeln!(bomb, "a{level}: &a{level} [{previous}]").unwrap();
         }
         assert!(problem(&bomb).starts_with("line 1,"));
     }

@@ -49,7 +49,7 @@ impl Backoff {
 }
 
 /// Longest wait that a backend can ask for.
-const LONGEST_ASKED: Duration = Duration::from_secs(600);
+const LONGEST_ASKED: Duration = Duration::from_mins(10);
 
 #[cfg(test)]
 mod tests {

@@ -118,7 +118,7 @@ mod tests {
         let now = start + Duration::from_secs(100);
         assert_eq!(Known::default().age(now), None);
         assert_eq!(known(Origin::Live, start, None).age(now), Some(Duration::ZERO));
-        let failed = start + Duration::from_secs(60);
+        let failed = start + Duration::from_mins(1);
         assert_eq!(known(Origin::Live, start, Some(failed)).age(now), Some(Duration::from_secs(40)));
     }
 
