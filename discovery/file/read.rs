@@ -57,12 +57,18 @@ pub(super) fn digest(texts: &[Text]) -> u64 {
 
 /// Reads the file at `path`, or every file with a known ending in the directory there, in the order of their names.
 pub(super) fn read(path: &Path) -> Result<Vec<Text>, Error> {
+    read_while(path, || {})
+}
+
+/// Reads as [`read`] does; `meanwhile` happens after the files were read and before that is checked.
+fn read_while(path: &Path, mut meanwhile: impl FnMut()) -> Result<Vec<Text>, Error> {
     for _ in 0..TRIES {
         let before = list(path)?;
         let mut texts = Vec::with_capacity(before.len());
         for listed in &before {
             texts.push(text(listed)?);
         }
+        meanwhile();
         if list(path)? == before {
             return Ok(texts);
         }
@@ -198,6 +204,25 @@ mod tests {
         }
         fs::create_dir(directory.path().join("deeper.toml")).unwrap();
         assert_eq!(names(&read(directory.path()).unwrap()), ["a.toml", "b.json", "c.yaml", "d.yml"]);
+    }
+
+    #[test]
+    fn a_set_that_changes_while_it_is_read_is_read_again_and_at_last_an_error() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("a.toml");
+        let mut written = 0;
+        let mut write_until = |last| {
+            fs::write(&file, "").unwrap();
+            written = 0;
+            read_while(directory.path(), || {
+                if written < last {
+                    written += 1;
+                    fs::write(&file, "x".repeat(written)).unwrap();
+                }
+            })
+        };
+        assert_eq!(write_until(2).unwrap()[0].content, "xx");
+        assert!(matches!(write_until(3), Err(Error::Unreachable(message)) if message.contains("changes faster")));
     }
 
     #[test]

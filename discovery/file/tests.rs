@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::*;
-use crate::conformance::{Played, Stage, Trouble, run};
+use crate::conformance::{self, Played, Stage, Trouble, run};
 use crate::{Endpoint, Snapshot};
 
 /// So seldom that a test that passes has seen the watch at work.
@@ -111,6 +111,41 @@ async fn an_editor_that_truncates_and_writes_never_shows_an_empty_answer() {
     // ... and the whole one is told.
     fs::write(&path, content(&["10.0.0.2:80"])).unwrap();
     until(&mut source, &["10.0.0.2:80"]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn files_are_read_when_it_has_been_quiet() {
+    // Behind a link the watch sees nothing, so what is reported here is all that is reported.
+    let (directory, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (link, real) = (directory.path().join("a.toml"), elsewhere.path().join("real.toml"));
+    fs::write(&real, content(&["10.0.0.1:80"])).unwrap();
+    symlink(&real, &link).unwrap();
+    let backend = backend(&link, NEVER);
+    let mut source = source(&backend);
+    next(&mut source).await.unwrap();
+    let (begun, shared) = (tokio::time::Instant::now(), Arc::clone(&backend.shared));
+    let editor = tokio::spawn(async move {
+        for text in ["", "[[services", &content(&["10.0.0.2:80"])] {
+            fs::write(&real, text).unwrap();
+            shared.look_again();
+            tokio::time::sleep(Duration::from_millis(90)).await;
+        }
+    });
+    assert_eq!(next(&mut source).await.unwrap(), ["10.0.0.2:80"]);
+    assert!(begun.elapsed() < Duration::from_secs(1));
+    editor.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_reading_whose_call_was_dropped_is_done_again() {
+    let directory = tempfile::tempdir().unwrap();
+    fs::write(directory.path().join("a.toml"), content(&["10.0.0.1:80"])).unwrap();
+    let backend = backend(directory.path(), NEVER);
+    let mut source = source(&backend);
+    for _ in 0..3 {
+        let _ = tokio::time::timeout(Duration::ZERO, source.next()).await.map(|_| panic!("it was not dropped"));
+    }
+    assert_eq!(next(&mut source).await.unwrap(), ["10.0.0.1:80"]);
 }
 
 #[tokio::test]
@@ -243,12 +278,13 @@ fn names_that_could_mean_a_path_are_refused() {
 /// A directory as a stage: `web.json` is the answer, other files are its troubles.
 struct Directory {
     parent: tempfile::TempDir,
+    poll: Duration,
     slow: bool,
 }
 
 impl Directory {
-    fn new() -> Self {
-        let stage = Self { parent: tempfile::tempdir().unwrap(), slow: false };
+    fn new(poll: Duration) -> Self {
+        let stage = Self { parent: tempfile::tempdir().unwrap(), poll, slow: false };
         fs::create_dir(stage.path()).unwrap();
         stage
     }
@@ -270,7 +306,7 @@ fn json(addresses: impl Iterator<Item = String>) -> String {
 #[async_trait]
 impl Stage for Directory {
     fn backend(&self) -> Arc<dyn Backend> {
-        Arc::new(backend(&self.path(), Duration::from_millis(200)))
+        Arc::new(backend(&self.path(), self.poll))
     }
 
     fn target(&self) -> Target {
@@ -317,5 +353,10 @@ impl Stage for Directory {
 
 #[tokio::test]
 async fn it_holds_what_every_backend_must() {
-    assert_eq!(run(Directory::new).await, []);
+    assert_eq!(run(|| Directory::new(Duration::from_millis(200))).await, []);
+}
+
+#[tokio::test]
+async fn a_call_that_is_dropped_loses_nothing_that_the_watch_reported() {
+    conformance::a_call_that_is_dropped_loses_no_change(&mut Directory::new(NEVER)).await;
 }

@@ -184,6 +184,17 @@ async fn a_source_that_fails_for_hours_is_asked_every_half_minute_at_most() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn after_a_success_the_waits_begin_anew() {
+    let outage = (0..30).map(|_| Step::Now(Err(unreachable())));
+    let then = [Step::Now(Ok(1)), Step::Now(Err(unreachable())), Step::Now(Ok(2))];
+    let (mut followed, _run) = start(&Script::new(outage.chain(then)), None);
+    followed.known.changed().await.unwrap();
+    let begin = Instant::now();
+    followed.known.changed().await.unwrap();
+    assert!(begin.elapsed() <= Duration::from_millis(110), "{:?}", begin.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_backend_that_asks_for_time_gets_it() {
     let throttled = Error::Throttled { retry_after: Some(Duration::from_secs(90)) };
     let script = Script::new([Step::Now(Err(throttled)), Step::Now(Ok(1))]);
@@ -324,4 +335,20 @@ async fn a_source_that_waits_is_confirmed_on_disk_and_one_that_fails_is_not() {
     disk.forget(&target());
     sleep(CONFIRM * 3).await;
     assert!(!disk.forget(&target()), "the source failed");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_came_from_disk_is_not_confirmed_by_a_source_that_never_answered() {
+    let state = tempfile::tempdir().unwrap();
+    let (disk, writer) = LastKnownGood::new(state.path());
+    disk.keep(&target(), &Arc::new(snapshot(1)), SystemTime::now());
+    drop(disk);
+    writer.run().await;
+
+    let (disk, _writer) = LastKnownGood::new(state.path());
+    let (mut followed, _run) = start(&Script::new([]), Some(disk.clone()));
+    followed.known.changed().await.unwrap();
+    sleep(CONFIRM * 3).await;
+    assert_eq!(number(&followed), Some(1));
+    assert!(!disk.forget(&target()));
 }
