@@ -160,7 +160,7 @@ mod tests {
         assert_eq!(removals.deadline(), None);
         removals.answered(&snapshot([]), start);
         assert_eq!(removals.deadline(), Some(start + HOLD));
-        assert!(!removals.expire(start + HOLD - Duration::from_millis(1)));
+        assert!(!removals.expire(start + HOLD.saturating_sub(Duration::from_millis(1))));
         assert!(removals.expire(start + HOLD));
         assert_eq!((removals.endpoints().count(), removals.deadline()), (0, None));
     }

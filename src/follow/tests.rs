@@ -101,7 +101,7 @@ fn unreachable() -> Error {
     Error::Unreachable("nobody there".to_owned())
 }
 
-const LONG: Duration = Duration::from_secs(120);
+const LONG: Duration = Duration::from_mins(2);
 
 #[tokio::test(start_paused = true)]
 async fn each_change_is_published() {
@@ -169,7 +169,7 @@ async fn changes_that_come_now_and_then_wait_for_nothing() {
     for expected in 1..=20_u8 {
         followed.known.changed().await.unwrap();
         assert_eq!(number(&followed), Some(expected));
-        let late = begin.elapsed() - Duration::from_secs(expected.into());
+        let late = begin.elapsed().saturating_sub(Duration::from_secs(expected.into()));
         assert!(late < Duration::from_millis(50), "{late:?}");
     }
 }

@@ -188,7 +188,7 @@ mod tests {
     }
 
     fn now() -> SystemTime {
-        UNIX_EPOCH + Duration::from_secs(1_800_000_000)
+        UNIX_EPOCH + Duration::from_hours(500_000)
     }
 
     fn written(directory: &Path) -> PathBuf {
@@ -200,9 +200,9 @@ mod tests {
     fn what_was_written_is_read_with_its_age() {
         let directory = tempfile::tempdir().unwrap();
         let path = written(directory.path());
-        let later = now() + Duration::from_secs(60);
+        let later = now() + Duration::from_mins(1);
         let saved = read(&path, &target("web"), later).unwrap().unwrap();
-        assert_eq!(saved, Saved { snapshot: snapshot(), at: now(), age: Duration::from_secs(60) });
+        assert_eq!(saved, Saved { snapshot: snapshot(), at: now(), age: Duration::from_mins(1) });
     }
 
     #[test]
@@ -290,9 +290,9 @@ mod tests {
         let now = SystemTime::now();
         sweep(directory.path(), now);
         assert_eq!(there(), [true, true, true]);
-        sweep(directory.path(), now + SCRATCH_AGE + Duration::from_secs(60));
+        sweep(directory.path(), now + SCRATCH_AGE + Duration::from_mins(1));
         assert_eq!(there(), [true, false, true]);
-        sweep(directory.path(), now + TTL + Duration::from_secs(60));
+        sweep(directory.path(), now + TTL + Duration::from_mins(1));
         assert_eq!(there(), [false, false, true]);
     }
 }
