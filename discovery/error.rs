@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 /// Why a source could not answer.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     /// Credentials or permissions are missing; a person must act.
     #[error("denied: {0}")]
@@ -23,6 +23,19 @@ pub enum Error {
     /// No answer; trying again may help.
     #[error("unreachable: {0}")]
     Unreachable(String),
+}
+
+impl Error {
+    /// Returns the kind as one word, for a metric's label or a log's field.
+    pub fn label(&self) -> &'static str {
+        match self {
+            Self::Denied(_) => "denied",
+            Self::Gone(_) => "gone",
+            Self::Malformed(_) => "malformed",
+            Self::Throttled { .. } => "throttled",
+            Self::Unreachable(_) => "unreachable",
+        }
+    }
 }
 
 /// Why a target cannot be opened: what was written is wrong for this backend.

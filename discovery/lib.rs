@@ -4,7 +4,13 @@
 //! until what it knows changed and returns the whole new truth as a [`Snapshot`]. It never retries, spawns or logs above
 //! debug: the one runner (`follow` in the engine) deals with failure, for every backend alike.
 
+mod address;
+mod config;
+#[cfg(any(test, feature = "conformance"))]
+pub mod conformance;
 mod error;
+mod file;
+mod inline;
 mod snapshot;
 mod target;
 
@@ -12,8 +18,10 @@ use std::fmt;
 
 pub use async_trait::async_trait;
 
+pub use address::{Address, AddressError};
+pub use config::{Config, OpenError, open};
 pub use error::{Error, TargetError};
-pub use snapshot::{Address, AppProtocol, Endpoint, Health, Snapshot, SnapshotError};
+pub use snapshot::{AppProtocol, Endpoint, Health, Snapshot, SnapshotError};
 pub use target::Target;
 
 /// One configured backend.
@@ -27,11 +35,13 @@ pub trait Backend: fmt::Debug + Send + Sync {
 /// Waits for change in what a backend knows about one target.
 ///
 /// All or nothing: a part that could not be read fails the call. An error is not an empty answer.
+/// A call that waits says by waiting that what it returned last still holds, so a source must notice by itself that
+/// its backend stopped answering (a time limit on each exchange) and then return an error.
 #[async_trait]
 pub trait Source: fmt::Debug + Send {
     /// Waits until the target changed, then returns all of it. The first call answers at once.
     ///
-    /// After an error the next call tries anew; the caller owns cadence and back-off. Cancel-safe: a call that is
-    /// dropped loses no change, the next one reports it.
+    /// After an error the next call tries anew, and answers even if nothing changed; the caller owns cadence and
+    /// back-off. Cancel-safe: a call that is dropped loses no change, the next one reports it.
     async fn next(&mut self) -> Result<Snapshot, Error>;
 }

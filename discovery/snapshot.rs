@@ -1,32 +1,14 @@
 //! What a backend knew about one target at one time.
 
 use std::collections::BTreeMap;
-use std::fmt;
-use std::net::SocketAddr;
-use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-/// Where an endpoint listens.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-pub enum Address {
-    /// An IP address and a port.
-    Tcp(SocketAddr),
-    /// A Unix socket.
-    Unix(PathBuf),
-}
-
-impl fmt::Display for Address {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Tcp(address) => address.fmt(formatter),
-            Self::Unix(path) => write!(formatter, "unix:{}", path.display()),
-        }
-    }
-}
+use crate::Address;
 
 /// The application protocol that a platform says an endpoint speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum AppProtocol {
     /// HTTP/1.1.
     Http1,
@@ -38,6 +20,7 @@ pub enum AppProtocol {
 
 /// What a backend says about an endpoint's health.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Health {
     /// Finishes what it has; gets nothing new.
     Draining,
@@ -55,7 +38,7 @@ pub struct Endpoint {
     pub address: Address,
     /// The backend's own id where it has one (a Consul service id, a task ARN); tells two instances on one address apart.
     pub id: Option<String>,
-    /// Relative weight, default 1; 0 gets nothing.
+    /// Relative weight, default 1, at most [`Endpoint::MAX_WEIGHT`]; 0 gets nothing.
     pub weight: u32,
     /// Zone, where known.
     pub zone: Option<String>,
@@ -68,6 +51,9 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
+    /// Largest weight: the sum of a whole snapshot then fits in 32 bits, so no picker has to fear overflow.
+    pub const MAX_WEIGHT: u32 = 100_000;
+
     /// Returns a healthy endpoint of weight 1 with nothing else known.
     pub fn new(address: Address) -> Self {
         Self {
@@ -83,7 +69,10 @@ impl Endpoint {
 }
 
 /// All endpoints of one target, as a backend knew them at one time: sorted, without duplicates, bounded.
+///
+/// What is read back from a disk passes the same checks as what a backend says.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "Vec<Endpoint>", into = "Vec<Endpoint>")]
 pub struct Snapshot {
     endpoints: Vec<Endpoint>,
 }
@@ -91,21 +80,32 @@ pub struct Snapshot {
 /// Why a list of endpoints is not a snapshot.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SnapshotError {
+    /// A weight over [`Endpoint::MAX_WEIGHT`].
+    #[error("weight {weight} of {address}, at most {max} is taken", max = Endpoint::MAX_WEIGHT)]
+    Heavy {
+        /// Whose weight it is.
+        address: Address,
+        /// The weight.
+        weight: u32,
+    },
     /// More endpoints than [`Snapshot::MAX_ENDPOINTS`].
     #[error("{0} endpoints, at most {max} are taken", max = Snapshot::MAX_ENDPOINTS)]
     TooMany(usize),
 }
 
 impl Snapshot {
-    /// Most endpoints that one target may have; the bound of the security paper (§1, Discovery).
+    /// Most endpoints that one target may have; beyond it an answer is an error, never cut short.
     pub const MAX_ENDPOINTS: usize = 10_000;
 
-    /// Sorts, removes duplicates (same address and id: the first one stays) and checks the bound.
+    /// Sorts, removes duplicates (same address and id: the first one stays) and checks the bounds.
     pub fn new(mut endpoints: Vec<Endpoint>) -> Result<Self, SnapshotError> {
         endpoints.sort_by(|left, right| (&left.address, &left.id).cmp(&(&right.address, &right.id)));
         endpoints.dedup_by(|next, kept| next.address == kept.address && next.id == kept.id);
         if endpoints.len() > Self::MAX_ENDPOINTS {
             return Err(SnapshotError::TooMany(endpoints.len()));
+        }
+        if let Some(heavy) = endpoints.iter().find(|endpoint| endpoint.weight > Endpoint::MAX_WEIGHT) {
+            return Err(SnapshotError::Heavy { address: heavy.address.clone(), weight: heavy.weight });
         }
         Ok(Self { endpoints })
     }
@@ -113,5 +113,78 @@ impl Snapshot {
     /// Returns the endpoints in the order of their address and id.
     pub fn endpoints(&self) -> &[Endpoint] {
         &self.endpoints
+    }
+
+    /// Tells whether there is no endpoint: an answer like any other, not an error.
+    pub fn is_empty(&self) -> bool {
+        self.endpoints.is_empty()
+    }
+}
+
+impl TryFrom<Vec<Endpoint>> for Snapshot {
+    type Error = SnapshotError;
+
+    fn try_from(endpoints: Vec<Endpoint>) -> Result<Self, SnapshotError> {
+        Self::new(endpoints)
+    }
+}
+
+impl From<Snapshot> for Vec<Endpoint> {
+    fn from(snapshot: Snapshot) -> Self {
+        snapshot.endpoints
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn endpoint(address: &str) -> Endpoint {
+        Endpoint::new(address.parse().unwrap())
+    }
+
+    #[test]
+    fn the_order_of_the_answer_does_not_matter() {
+        let (one, two) = (endpoint("10.0.0.1:80"), endpoint("10.0.0.2:80"));
+        assert_eq!(Snapshot::new(vec![two.clone(), one.clone()]), Snapshot::new(vec![one, two]));
+    }
+
+    #[test]
+    fn of_two_with_the_same_address_and_id_the_first_one_stays() {
+        let heavy = Endpoint { weight: 7, ..endpoint("10.0.0.1:80") };
+        let snapshot = Snapshot::new(vec![heavy.clone(), endpoint("10.0.0.1:80")]).unwrap();
+        assert_eq!(snapshot.endpoints(), [heavy]);
+    }
+
+    #[test]
+    fn two_instances_on_one_address_are_two_endpoints() {
+        let with_id = |id: &str| Endpoint { id: Some(id.to_owned()), ..endpoint("10.0.0.1:80") };
+        assert_eq!(Snapshot::new(vec![with_id("a"), with_id("b")]).unwrap().endpoints().len(), 2);
+    }
+
+    #[test]
+    fn too_many_endpoints_are_an_error_and_not_cut_short() {
+        let many = |count: usize| {
+            (0..count).map(|port| endpoint(&format!("10.0.{}.{}:80", port / 250, port % 250))).collect::<Vec<_>>()
+        };
+        assert!(Snapshot::new(many(Snapshot::MAX_ENDPOINTS)).is_ok());
+        assert_eq!(Snapshot::new(many(Snapshot::MAX_ENDPOINTS + 1)), Err(SnapshotError::TooMany(10_001)));
+    }
+
+    #[test]
+    fn a_weight_whose_sum_could_overflow_is_an_error() {
+        let heavy = Endpoint { weight: Endpoint::MAX_WEIGHT + 1, ..endpoint("10.0.0.1:80") };
+        assert!(matches!(Snapshot::new(vec![heavy]), Err(SnapshotError::Heavy { .. })));
+        let most = u32::try_from(Snapshot::MAX_ENDPOINTS).unwrap();
+        assert!(Endpoint::MAX_WEIGHT.checked_mul(most).is_some());
+    }
+
+    #[test]
+    fn what_is_read_back_passes_the_same_checks() {
+        let snapshot = Snapshot::new(vec![endpoint("10.0.0.1:80"), endpoint("unix:/run/a.sock")]).unwrap();
+        let text = serde_json::to_string(&snapshot).unwrap();
+        assert_eq!(serde_json::from_str::<Snapshot>(&text).unwrap(), snapshot);
+        let heavy = text.replace("\"weight\":1", "\"weight\":4000000000");
+        assert!(serde_json::from_str::<Snapshot>(&heavy).is_err());
     }
 }

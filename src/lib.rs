@@ -14,6 +14,7 @@
 
 pub mod admin;
 pub mod config;
+pub mod follow;
 pub mod http1;
 pub mod target;
 pub mod telemetry;
