@@ -4,8 +4,10 @@
 //! problem with file, line and column. After that nothing is validated again: a value of these types is right.
 
 pub mod check;
+mod document;
 pub mod interpolate;
 pub mod layers;
+pub mod problem;
 pub mod raw;
 pub mod schema;
 pub mod units;
