@@ -24,6 +24,8 @@ pub(super) struct Tree {
     pub(super) value: Place,
     /// Column of the text's first character, if the file has the text as it is: no escapes, one line.
     pub(super) verbatim: Option<usize>,
+    /// A text that came from the environment, which knows no numbers and booleans: it may stand for one.
+    pub(super) untyped: bool,
     pub(super) node: Node,
 }
 

@@ -59,6 +59,13 @@ pub struct Problem {
     pub message: String,
 }
 
+impl Problem {
+    /// Says whether it is about something that stands nowhere.
+    pub(super) fn place_is_whole(&self) -> bool {
+        self.place == Place::Whole
+    }
+}
+
 impl fmt::Display for Problem {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let severity = match self.severity {

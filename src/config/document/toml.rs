@@ -25,7 +25,7 @@ fn table(lines: &Lines<'_>, source: &dyn TableLike, place: Place, depth: usize) 
         child.key = key;
         keys.insert(name.to_owned(), child);
     }
-    Ok(Tree { key: place.clone(), value: place, verbatim: None, node: Node::Table(keys) })
+    Ok(Tree { key: place.clone(), value: place, verbatim: None, untyped: false, node: Node::Table(keys) })
 }
 
 fn one(lines: &Lines<'_>, item: &Item, key: &Place, depth: usize) -> Result<Tree, Problem> {
@@ -36,7 +36,7 @@ fn one(lines: &Lines<'_>, item: &Item, key: &Place, depth: usize) -> Result<Tree
         return Err(lines.problem(offset, format!("at most {MAX_DEPTH} tables and lists inside each other")));
     }
     match item {
-        Item::None => Ok(Tree { key: key.clone(), value: place, verbatim: None, node: Node::Null }),
+        Item::None => Ok(Tree { key: key.clone(), value: place, verbatim: None, untyped: false, node: Node::Null }),
         Item::Table(inner) => table(lines, inner, place, depth),
         Item::ArrayOfTables(tables) => {
             let list = tables.iter().map(|inner| {
@@ -44,7 +44,7 @@ fn one(lines: &Lines<'_>, item: &Item, key: &Place, depth: usize) -> Result<Tree
                 table(lines, inner, start, depth + 1)
             });
             let node = Node::List(list.collect::<Result<_, _>>()?);
-            Ok(Tree { key: key.clone(), value: place, verbatim: None, node })
+            Ok(Tree { key: key.clone(), value: place, verbatim: None, untyped: false, node })
         }
         Item::Value(inner) => value(lines, inner, place, depth),
     }
@@ -76,7 +76,7 @@ fn value(lines: &Lines<'_>, source: &Value, place: Place, depth: usize) -> Resul
             Node::Text(inner.value().clone())
         }
     };
-    Ok(Tree { key: place.clone(), value: place, verbatim, node })
+    Ok(Tree { key: place.clone(), value: place, verbatim, untyped: false, node })
 }
 
 /// Column of the first character after the quote, if nothing in the quotes was an escape.

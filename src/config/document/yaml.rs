@@ -33,7 +33,7 @@ pub(super) fn parse(lines: &Lines<'_>, text: &str) -> Result<Tree, Problem> {
                 if open.len() >= MAX_DEPTH {
                     return refuse(&format!("at most {MAX_DEPTH} tables and lists inside each other"));
                 }
-                let tree = Tree { key: place.clone(), value: place, verbatim: None, node: Node::Null };
+                let tree = Tree { key: place.clone(), value: place, verbatim: None, untyped: false, node: Node::Null };
                 open.push(match event {
                     Event::SequenceStart(..) => Open::List { tree, items: Vec::new() },
                     _ => Open::Table { tree, keys: BTreeMap::new(), key: None },
@@ -57,7 +57,7 @@ pub(super) fn parse(lines: &Lines<'_>, text: &str) -> Result<Tree, Problem> {
                     continue;
                 }
                 let verbatim = as_it_is(&text, style, span);
-                Tree { key: place.clone(), value: place, verbatim, node: of(scalar) }
+                Tree { key: place.clone(), value: place, verbatim, untyped: false, node: of(scalar) }
             }
         };
         match open.last_mut() {
