@@ -62,7 +62,9 @@ pub(crate) fn main() -> Exit {
 fn print(text: &str) -> Exit {
     let mut stdout = io::stdout().lock();
     match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => complain(&format!("stdout: {error}\n"), Exit::Failed),
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            complain(&format!("stdout: {error}\n"), Exit::Failed)
+        }
         _ => Exit::Done,
     }
 }

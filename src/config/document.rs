@@ -37,6 +37,8 @@ pub(super) enum Node {
     Integer(i64),
     List(Vec<Tree>),
     Null,
+    /// Has been reported: it stays so that its key is not missing, and nothing more is said about it.
+    Refused,
     Table(BTreeMap<String, Tree>),
     Text(String),
 }
@@ -76,7 +78,7 @@ impl Node {
             Self::Float(_) => "a decimal number",
             Self::Integer(_) => "a number",
             Self::List(_) => "a list",
-            Self::Null => "nothing",
+            Self::Null | Self::Refused => "nothing",
             Self::Table(_) => "a table",
             Self::Text(_) => "a string",
         }

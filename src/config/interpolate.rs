@@ -83,6 +83,7 @@ fn walk(tree: &mut Tree, path: &Path, values: &mut Values<'_>, problems: &mut Ve
                 Err(Refusal { offset, message }) => {
                     let place = tree.place(At::Offset(offset));
                     problems.push(Problem { place, severity: Severity::Error, key: path.to_string(), message });
+                    tree.node = Node::Refused;
                 }
             }
         }
@@ -119,16 +120,15 @@ impl Values<'_> {
         }
         match self.surroundings.variable(name) {
             Some(value) => Ok(Some(value)),
-            None => Err(format!("the environment variable `{name}` is not set; set it, or write `${{{name}:-default}}`")),
+            None => {
+                Err(format!("the environment variable `{name}` is not set; set it, or write `${{{name}:-default}}`"))
+            }
         }
     }
 }
 
 /// Expands one text. `find` returns a value, or why there is none, which a default takes back.
-fn text_with(
-    text: &str,
-    mut find: impl FnMut(&str) -> Result<Option<String>, String>,
-) -> Result<String, Refusal> {
+fn text_with(text: &str, mut find: impl FnMut(&str) -> Result<Option<String>, String>) -> Result<String, Refusal> {
     let mut expanded = String::with_capacity(text.len());
     let mut rest = text;
     while let Some((before, after)) = rest.split_once('$') {

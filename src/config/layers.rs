@@ -90,7 +90,8 @@ fn read_one(path: &FilePath) -> Result<Tree, Problem> {
         return Err(of_file(path, format!("cannot be read: {error}")));
     }
     let text = String::from_utf8(bytes).map_err(|error| {
-        let line = error.as_bytes().iter().take(error.utf8_error().valid_up_to()).filter(|byte| **byte == b'\n').count() + 1;
+        let line =
+            error.as_bytes().iter().take(error.utf8_error().valid_up_to()).filter(|byte| **byte == b'\n').count() + 1;
         let place = Place::File { file: named(path), line, column: 1 };
         document::unreadable(place, "the line is not UTF-8".to_owned())
     })?;
@@ -145,13 +146,17 @@ fn variables(surroundings: &dyn Surroundings, problems: &mut Vec<Problem>) -> Va
         let path: Vec<&str> = rest.split("__").collect();
         let plain = |part: &&str| {
             !part.is_empty()
-                && part.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'_' | b'-'))
+                && part
+                    .bytes()
+                    .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'_' | b'-'))
         };
         if !path.iter().all(plain) {
             problem(Severity::Error, "expected a name such as MESHLESS__ADMIN__LISTEN".to_owned());
         } else if let Err(message) = structure::scalar_at(&path) {
             problem(Severity::Error, message);
-        } else if let Some((other, _)) = found.insert(path.iter().map(|key| (*key).to_owned()).collect(), (name.clone(), value)) {
+        } else if let Some((other, _)) =
+            found.insert(path.iter().map(|key| (*key).to_owned()).collect(), (name.clone(), value))
+        {
             problem(Severity::Error, format!("sets the same key as {other}; keep one of them"));
         }
     }
@@ -209,7 +214,7 @@ fn plain(tree: &Tree) -> Value {
         Node::Float(value) => ValueKind::Float(*value),
         Node::Integer(value) => ValueKind::I64(*value),
         Node::List(list) => ValueKind::Array(list.iter().map(plain).collect()),
-        Node::Null => ValueKind::Nil,
+        Node::Null | Node::Refused => ValueKind::Nil,
         Node::Table(table) => ValueKind::Table(table.iter().map(|(key, child)| (key.clone(), plain(child))).collect()),
         Node::Text(text) => ValueKind::String(text.clone()),
     };
@@ -217,15 +222,16 @@ fn plain(tree: &Tree) -> Value {
 }
 
 /// Gives a merged value its places: those of the files' tree, or the variable that set it.
-fn placed(
-    value: Value,
-    file: Option<&Tree>,
-    path: &mut Vec<String>,
-    variables: &Variables,
-) -> Tree {
+fn placed(value: Value, file: Option<&Tree>, path: &mut Vec<String>, variables: &Variables) -> Tree {
     if let Some((name, text)) = variables.get(path) {
         let place = Place::Variable(name.clone());
-        return Tree { key: place.clone(), value: place, verbatim: None, untyped: true, node: Node::Text(text.clone()) };
+        return Tree {
+            key: place.clone(),
+            value: place,
+            verbatim: None,
+            untyped: true,
+            node: Node::Text(text.clone()),
+        };
     }
     let node = match value.kind {
         ValueKind::Table(table) => {

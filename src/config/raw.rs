@@ -14,7 +14,9 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-pub use listener::{Allow, CertifiedKey, ControlFrames, Listener, ListenerLimits, ListenerProtocol, ListenerTls, TlsMode};
+pub use listener::{
+    Allow, CertifiedKey, ControlFrames, Listener, ListenerLimits, ListenerProtocol, ListenerTls, TlsMode,
+};
 pub use process::{
     AccessLog, Admin, Attestor, Authority, AuthorityFiles, Ca, CaAllow, Discovery, DiscoveryType, Identity, Name, Node,
     Platform, Register, RegisterCheck, Shutdown, Telemetry, Traces,
@@ -24,7 +26,7 @@ pub use route::{
     ValueRule,
 };
 pub use service::{
-    Balance, BalanceName, Breaker, Classify, Health, Hedge, HashKind, HashOn, Limits, Policies, Protocol, Retry,
+    Balance, BalanceName, Breaker, Classify, HashKind, HashOn, Health, Hedge, Limits, Policies, Protocol, Retry,
     RetryMethods, Service, Tls, TlsFiles, TlsName,
 };
 

@@ -31,6 +31,10 @@ struct Walk<'a, 'tree> {
 
 impl Walk<'_, '_> {
     fn value(&mut self, tree: &Tree, schema: &Value, path: &Path) -> Option<Value> {
+        if tree.node == Node::Refused {
+            self.wrong.insert(path.clone());
+            return None;
+        }
         let schema = resolve(schema);
         let Some(branch) = branch_for(tree, schema) else {
             return self.refuse(path, At::Value, format!("expected {}, found {}", expectation(schema), found(tree)));
@@ -202,7 +206,7 @@ fn branch_for<'a>(tree: &Tree, schema: &'a Value) -> Option<&'a Value> {
         Node::Boolean(_) => "boolean",
         Node::Float(_) | Node::Integer(_) => "number",
         Node::List(_) => "array",
-        Node::Null | Node::Table(_) => "object",
+        Node::Null | Node::Refused | Node::Table(_) => "object",
         Node::Text(_) => "string",
     };
     branches(schema).find(|branch| kind(branch) == wanted)
@@ -222,11 +226,7 @@ fn bounds(schema: &Value) -> (f64, f64) {
 /// What a schema allows, as a message says it.
 fn expectation(schema: &Value) -> String {
     if schema.get("anyOf").is_some() {
-        return branches(schema)
-            .filter(|branch| !is_later(branch))
-            .map(expectation)
-            .collect::<Vec<_>>()
-            .join(", or ");
+        return branches(schema).filter(|branch| !is_later(branch)).map(expectation).collect::<Vec<_>>().join(", or ");
     }
     if let Some(values) = schema.get("enum").and_then(Value::as_array) {
         let later = schema.get(LATER_VALUES).and_then(Value::as_array);
@@ -254,10 +254,14 @@ fn expectation(schema: &Value) -> String {
                 (low, high) => format!("{what} from {low} to {high}"),
             }
         }
-        "object" => match keys(schema).filter(|(_, schema)| !is_later(schema)).map(|(key, _)| key).collect::<Vec<_>>() {
-            keys if keys.is_empty() || keys.len() > 6 => "a table".to_owned(),
-            keys => format!("a table with {}", keys.iter().map(|key| format!("`{key}`")).collect::<Vec<_>>().join(", ")),
-        },
+        "object" => {
+            match keys(schema).filter(|(_, schema)| !is_later(schema)).map(|(key, _)| key).collect::<Vec<_>>() {
+                keys if keys.is_empty() || keys.len() > 6 => "a table".to_owned(),
+                keys => {
+                    format!("a table with {}", keys.iter().map(|key| format!("`{key}`")).collect::<Vec<_>>().join(", "))
+                }
+            }
+        }
         "string" => "a string".to_owned(),
         _ => "another value".to_owned(),
     }

@@ -224,7 +224,12 @@ macro_rules! text {
     };
 }
 
-text!(Period, "meshless-duration", r"^[0-9]+ *(ms|s|m|h|d)$", "a duration with its unit, such as \"250ms\", \"15s\" or \"5m\"");
+text!(
+    Period,
+    "meshless-duration",
+    r"^[0-9]+ *(ms|s|m|h|d)$",
+    "a duration with its unit, such as \"250ms\", \"15s\" or \"5m\""
+);
 text!(Size, "meshless-size", r"^[0-9]+ *(B|KiB|MiB|GiB)$", "a size with its unit, such as \"64KiB\"");
 text!(Ratio, "meshless-ratio", r"^[0-9]+(\.[0-9]*)?%$", "a share from 0% to 100%, such as \"20%\"");
 text!(

@@ -65,7 +65,11 @@ fn an_error_says_where_and_what_is_expected() {
         ("(a", 2, "expected `|`, `&` or `)`, found the end".to_owned()),
         ("a)", 1, "`)` without a `(` before it".to_owned()),
         ("aB", 1, "expected `/`, `|`, `&` or the end, found `B`".to_owned()),
-        ("consul/", 7, "expected what to look up in the backend, such as a name or an address, found the end".to_owned()),
+        (
+            "consul/",
+            7,
+            "expected what to look up in the backend, such as a name or an address, found the end".to_owned(),
+        ),
         ("consul/web[tag]", 10, "expected options such as `[tag=blue]`, or an IPv6 address such as `[::1]`".to_owned()),
         ("consul/web[tag=", 15, "expected a value, found the end".to_owned()),
         ("consul/web[tag=a", 16, "expected `,` or `]`, found the end".to_owned()),
@@ -74,7 +78,11 @@ fn an_error_says_where_and_what_is_expected() {
         ("consul/web[a=1]x", 15, "expected `|`, `&` or the end, found `x`".to_owned()),
         ("9999999 * a", 0, "expected a weight from 0 to 1000000, found `9999999`".to_owned()),
         ("1.5 * a", 4, "expected `|`, `&` or the end, found `*`".to_owned()),
-        ("static/1.2.3.4:1, 1.2.3.5:1", 17, "a list in a path is written without spaces, and does not end in a comma".to_owned()),
+        (
+            "static/1.2.3.4:1, 1.2.3.5:1",
+            17,
+            "a list in a path is written without spaces, and does not end in a comma".to_owned(),
+        ),
     ];
     for (text, offset, message) in cases {
         assert_eq!(refused(text), (offset, message), "{text}");

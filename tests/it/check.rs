@@ -25,7 +25,8 @@ fn a_right_configuration_is_ok() {
 fn a_wrong_one_is_told_with_its_places_and_ends_with_64() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("wrong.toml");
-    fs::write(&file, "[[listeners]]\nlisten = \"127.0.0.1:4140\"\n[[routes]]\nto = \"web\"\ntiemout = \"1s\"\n").unwrap();
+    fs::write(&file, "[[listeners]]\nlisten = \"127.0.0.1:4140\"\n[[routes]]\nto = \"web\"\ntiemout = \"1s\"\n")
+        .unwrap();
     let output = meshless(&["check", "-c", file.to_str().unwrap()]);
     let told = text(&output.stderr).replace(file.to_str().unwrap(), "FILE");
     assert_eq!(

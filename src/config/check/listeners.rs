@@ -40,7 +40,10 @@ impl Check<'_> {
             Some(text) => self.listen_address(text, &path.key("listen")),
             None if self.wrong.contains(path) => None,
             None => {
-                self.missing(&path.key("listen"), "missing: say where to listen, such as `listen = \"127.0.0.1:4140\"`");
+                self.missing(
+                    &path.key("listen"),
+                    "missing: say where to listen, such as `listen = \"127.0.0.1:4140\"`",
+                );
                 None
             }
         };
@@ -89,7 +92,11 @@ impl Check<'_> {
                 ("client_ca", raw.client_ca.is_some()),
             ];
             for (key, _) in given.iter().filter(|(_, given)| *given) {
-                self.error(&path.key(key), At::Key, "has no meaning with `mode = \"off\"`; remove it, or write `mode = \"server\"`");
+                self.error(
+                    &path.key(key),
+                    At::Key,
+                    "has no meaning with `mode = \"off\"`; remove it, or write `mode = \"server\"`",
+                );
             }
             return ListenerTls::Off;
         }
@@ -97,9 +104,15 @@ impl Check<'_> {
         let single = raw.cert.is_some() || raw.key.is_some();
         match &raw.certs {
             Some(_) if single => {
-                self.error(&path.key("certs"), At::Key, "stands beside `cert` and `key`; write all certificates in `certs`");
+                self.error(
+                    &path.key("certs"),
+                    At::Key,
+                    "stands beside `cert` and `key`; write all certificates in `certs`",
+                );
             }
-            Some(list) if list.is_empty() => self.error(&path.key("certs"), At::Value, "expected at least one certificate"),
+            Some(list) if list.is_empty() => {
+                self.error(&path.key("certs"), At::Value, "expected at least one certificate")
+            }
             Some(list) => {
                 for (position, pair) in list.iter().enumerate() {
                     let path = path.key("certs").position(position);
@@ -130,7 +143,11 @@ impl Check<'_> {
             connections_per_address: raw.connections_per_address.unwrap_or(base.connections_per_address),
             requests_per_connection: raw.requests_per_connection.unwrap_or(base.requests_per_connection),
             connection_age: self.positive(&path.key("connection_age"), raw.connection_age, base.connection_age),
-            handshake_timeout: self.positive(&path.key("handshake_timeout"), raw.handshake_timeout, base.handshake_timeout),
+            handshake_timeout: self.positive(
+                &path.key("handshake_timeout"),
+                raw.handshake_timeout,
+                base.handshake_timeout,
+            ),
             header_timeout: self.positive(&path.key("header_timeout"), raw.header_timeout, base.header_timeout),
             idle_timeout: self.positive(&path.key("idle_timeout"), raw.idle_timeout, base.idle_timeout),
             head_bytes: self.bytes(&path.key("head_bytes"), raw.head_bytes, 1 << 10, base.head_bytes),

@@ -86,7 +86,11 @@ impl Check<'_> {
     fn retry(&mut self, raw: Option<&raw::Retry>, base: &Retry, path: &Path) -> Retry {
         let Some(raw) = raw else { return base.clone() };
         if raw.body_limit.is_some_and(|size| size.0 > MAX_RETRY_BODY) {
-            self.error(&path.key("body_limit"), At::Value, "expected at most 16MiB: it is held in memory for each request");
+            self.error(
+                &path.key("body_limit"),
+                At::Value,
+                "expected at most 16MiB: it is held in memory for each request",
+            );
         }
         Retry {
             on: raw.on.as_ref().map_or_else(|| base.on.clone(), |on| self.retry_on(on, &path.key("on"))),

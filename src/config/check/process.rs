@@ -24,13 +24,18 @@ impl Check<'_> {
             self.error(&path.key("service"), At::Value, message);
         }
         if raw.zone.as_deref() == Some("") {
-            self.error(&path.key("zone"), At::Value, "expected a zone, found nothing; remove the key if it is not known");
+            self.error(
+                &path.key("zone"),
+                At::Value,
+                "expected a zone, found nothing; remove the key if it is not known",
+            );
         }
         if let Some(directory) = &raw.state_dir {
             self.not_empty(&directory.to_string_lossy(), &path.key("state_dir"));
         }
         // systemd separates several directories by colons; the first one is ours.
-        let systemd = || surroundings.variable("STATE_DIRECTORY").and_then(|all| Some(PathBuf::from(all.split(':').next()?)));
+        let systemd =
+            || surroundings.variable("STATE_DIRECTORY").and_then(|all| Some(PathBuf::from(all.split(':').next()?)));
         let given = raw.state_dir.or_else(|| systemd().filter(|directory| !directory.as_os_str().is_empty()));
         Node {
             service: raw.service,
@@ -66,7 +71,11 @@ impl Check<'_> {
     pub(super) fn listen_address(&mut self, text: &str, path: &Path) -> Option<ListenAddress> {
         if let Some(socket) = text.strip_prefix("unix:") {
             if !FilePath::new(socket).is_absolute() {
-                self.error(path, At::Value, format!("expected an absolute path after `unix:`, found {}", shown(socket)));
+                self.error(
+                    path,
+                    At::Value,
+                    format!("expected an absolute path after `unix:`, found {}", shown(socket)),
+                );
                 return None;
             }
             if socket.len() > MAX_SOCKET_PATH || socket.contains('\0') {
@@ -116,9 +125,15 @@ impl Check<'_> {
                     None => self.missing(&path.key("path"), "missing: name a file or a directory of endpoints"),
                 },
                 (None, known) if is_later(known) => {
-                    self.error(&path, At::Key, format!("the backend `{known}` is not in this build yet; it has `file`"));
+                    self.error(
+                        &path,
+                        At::Key,
+                        format!("the backend `{known}` is not in this build yet; it has `file`"),
+                    );
                 }
-                (None, _) => self.missing(&path.key("type"), "missing: the table's name is not a type; write `type = \"file\"`"),
+                (None, _) => {
+                    self.missing(&path.key("type"), "missing: the table's name is not a type; write `type = \"file\"`")
+                }
                 // The schema has refused it already.
                 (Some(_), _) => {}
             }

@@ -50,7 +50,8 @@ impl Check<'_> {
             } else if found.protocol == Some(RawProtocol::TlsPassthrough)
                 && route.matches.as_ref().is_some_and(|matches| matches.path.is_some())
             {
-                let message = format!("the listener `{wanted}` does not open TLS and so sees no path; match `host` alone");
+                let message =
+                    format!("the listener `{wanted}` does not open TLS and so sees no path; match `host` alone");
                 self.error(&path.key("match").key("path"), At::Key, message);
             }
         }
@@ -108,7 +109,8 @@ impl Check<'_> {
             };
             let hidden: Option<Vec<usize>> = applies.iter().map(|listener| wider(listener)).collect();
             if let Some(first) = hidden.and_then(|hidden| hidden.first().copied()) {
-                let message = format!("nothing can reach it: routes[{first}] stands before it and matches all that it matches");
+                let message =
+                    format!("nothing can reach it: routes[{first}] stands before it and matches all that it matches");
                 self.report.warning(&path, At::Key, message);
             }
         }

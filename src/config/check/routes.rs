@@ -20,7 +20,11 @@ impl Check<'_> {
                 self.error(&path.key("name"), At::Value, "expected a name, found nothing");
             }
             if let Some(first) = names.insert(name.clone(), position) {
-                self.error(&path.key("name"), At::Value, format!("routes[{first}] has this name already; names are unique"));
+                self.error(
+                    &path.key("name"),
+                    At::Value,
+                    format!("routes[{first}] has this name already; names are unique"),
+                );
             }
             routes.push(self.route(table, name, &path));
         }
@@ -46,7 +50,10 @@ impl Check<'_> {
             None | Some(raw::PathMatch::Regex(_)) => None,
         };
         // Without what was wrong, it would match more than what was meant.
-        if self.is_wrong(path) || host.as_ref().is_some_and(Option::is_none) || wanted.as_ref().is_some_and(Option::is_none) {
+        if self.is_wrong(path)
+            || host.as_ref().is_some_and(Option::is_none)
+            || wanted.as_ref().is_some_and(Option::is_none)
+        {
             return None;
         }
         Some(Route {
@@ -71,7 +78,8 @@ impl Check<'_> {
             _ if text.contains(':') => "; ports are ignored, leave it out",
             _ => "",
         };
-        let message = format!("expected a host such as `api.example.com` or `*.example.com`, found {}{hint}", shown(text));
+        let message =
+            format!("expected a host such as `api.example.com` or `*.example.com`, found {}{hint}", shown(text));
         self.error(path, At::Value, message);
         None
     }
@@ -86,15 +94,21 @@ impl Check<'_> {
             "; `*` stands at the end alone, after a `/`"
         } else if exact.contains(['?', '#']) {
             "; a path ends before `?` and `#`"
-        } else if exact.contains("//") || exact.split('/').any(|segment| segment == "." || segment == "..") {
+        } else if text.contains("//") || exact.split('/').any(|segment| segment == "." || segment == "..") {
             "; paths are matched after `//`, `.` and `..` are resolved, so it would match nothing"
-        } else if !exact.bytes().all(|byte| byte.is_ascii_graphic()) || exact.contains(['\\', '"', '<', '>', '^', '`', '|']) {
+        } else if !exact.bytes().all(|byte| byte.is_ascii_graphic())
+            || exact.contains(['\\', '"', '<', '>', '^', '`', '|'])
+        {
             "; write other characters percent-encoded"
         } else {
             let exact = exact.to_owned();
             return Some(if prefix { PathMatch::Prefix(exact) } else { PathMatch::Exact(exact) });
         };
-        self.error(path, At::Value, format!("expected a path such as `/v1` or `/v1/*`, found {}{problem}", shown(text)));
+        self.error(
+            path,
+            At::Value,
+            format!("expected a path such as `/v1` or `/v1/*`, found {}{problem}", shown(text)),
+        );
         None
     }
 }

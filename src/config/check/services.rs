@@ -25,7 +25,8 @@ impl Check<'_> {
             let from = match &table.from {
                 Some(text) => self.expression(text, &path.key("from"), May::NameTargetsOnly { service: name }),
                 None => {
-                    let message = "missing: say where its endpoints are found, such as `from = \"static/127.0.0.1:8080\"`";
+                    let message =
+                        "missing: say where its endpoints are found, such as `from = \"static/127.0.0.1:8080\"`";
                     self.missing(&path.key("from"), message);
                     None
                 }

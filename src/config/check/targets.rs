@@ -49,18 +49,17 @@ impl Check<'_> {
             May::NameTargetsOnly { service } if service == name => {
                 Some(format!("`{name}` is this service itself; `from` takes targets such as `static/127.0.0.1:8080`"))
             }
-            May::NameTargetsOnly { .. } => {
-                Some(format!("`{name}` is not a target; `from` takes targets such as `static/127.0.0.1:8080`, not services"))
-            }
+            May::NameTargetsOnly { .. } => Some(format!(
+                "`{name}` is not a target; `from` takes targets such as `static/127.0.0.1:8080`, not services"
+            )),
             May::NameServicesToo => {
                 let services = self.keys_of("services");
                 let unknown = !services.contains(name);
                 unknown.then(|| match services.is_empty() {
                     true => format!("there is no service `{name}`; add [services.{name}]"),
-                    false => format!(
-                        "there is no service `{name}`{}",
-                        suggestion(name, services.iter().map(String::as_str))
-                    ),
+                    false => {
+                        format!("there is no service `{name}`{}", suggestion(name, services.iter().map(String::as_str)))
+                    }
                 })
             }
         }

@@ -43,11 +43,17 @@ fn yaml_and_json_know_them_too() {
 #[test]
 fn what_is_not_of_its_format_is_refused_with_its_place() {
     assert_eq!(refused(Format::Toml, "a = 1\na = 2\n"), "f:2:1: error: not TOML: duplicate key");
-    assert_eq!(refused(Format::Toml, "a = 2026-01-01"), "f:1:5: error: a date has no meaning here; write a string in quotes");
+    assert_eq!(
+        refused(Format::Toml, "a = 2026-01-01"),
+        "f:1:5: error: a date has no meaning here; write a string in quotes"
+    );
     assert_eq!(refused(Format::Yaml, "a: 1\na: 2\n"), "f:2:1: error: the key is set twice");
     assert_eq!(refused(Format::Yaml, "a: &x 1\nb: *x\n"), "f:2:4: error: aliases are not taken; write the value out");
     assert_eq!(refused(Format::Yaml, "- a\n"), "f:1:1: error: expected a table of keys, found a list");
-    assert_eq!(refused(Format::Yaml, "a: 1\n---\nb: 1\n"), "f:2:1: error: a file holds one document; remove what follows");
+    assert_eq!(
+        refused(Format::Yaml, "a: 1\n---\nb: 1\n"),
+        "f:2:1: error: a file holds one document; remove what follows"
+    );
     assert_eq!(refused(Format::Json, "{\"a\": 1,}"), "f:1:9: error: not JSON: key must be a string");
     assert_eq!(refused(Format::Json, "{a: 1}"), "f:1:2: error: not JSON: key must be a string");
 }

@@ -20,7 +20,8 @@ pub(super) fn parse(lines: &Lines<'_>, text: &str) -> Result<Tree, Problem> {
 fn table(lines: &Lines<'_>, source: &dyn TableLike, place: Place, depth: usize) -> Result<Tree, Problem> {
     let mut keys = BTreeMap::new();
     for (name, item) in source.iter() {
-        let key = source.key(name).and_then(toml_edit::Key::span).map_or_else(|| place.clone(), |at| lines.place(at.start));
+        let key =
+            source.key(name).and_then(toml_edit::Key::span).map_or_else(|| place.clone(), |at| lines.place(at.start));
         let mut child = one(lines, item, &key, depth + 1)?;
         child.key = key;
         keys.insert(name.to_owned(), child);
