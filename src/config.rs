@@ -157,7 +157,7 @@ impl Default for Policies {
             balance: Balance::PeakEwma,
             timeout: Duration::from_secs(15),
             connect_timeout: Duration::from_secs(1),
-            idle_timeout: Duration::from_secs(300),
+            idle_timeout: Duration::from_mins(5),
             retry: Retry::default(),
             limits: Limits::default(),
         }
@@ -420,9 +420,9 @@ pub struct ControlFrames {
     pub settings: u32,
     /// PING. Default 100.
     pub ping: u32,
-    /// RST_STREAM, where they are also more than half of the streams opened. Default 100.
+    /// `RST_STREAM`, where they are also more than half of the streams opened. Default 100.
     pub reset: u32,
-    /// Empty DATA, PRIORITY, WINDOW_UPDATE beyond two for each DATA frame we sent, and unknown kinds. Default 1,000.
+    /// Empty DATA, PRIORITY, `WINDOW_UPDATE` beyond two for each DATA frame we sent, and unknown kinds. Default 1,000.
     pub other: u32,
 }
 
@@ -432,10 +432,10 @@ impl Default for ListenerLimits {
             connections: 10_000,
             connections_per_address: 1000,
             requests_per_connection: 10_000,
-            connection_age: Duration::from_secs(3600),
+            connection_age: Duration::from_hours(1),
             handshake_timeout: Duration::from_secs(10),
             header_timeout: Duration::from_secs(10),
-            idle_timeout: Duration::from_secs(60),
+            idle_timeout: Duration::from_mins(1),
             head_bytes: 16 * 1024,
             headers: 100,
             trailer_bytes: 8 * 1024,

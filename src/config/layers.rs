@@ -250,17 +250,15 @@ fn placed(value: Value, file: Option<&Tree>, path: &mut Vec<String>, variables: 
         // No variable reaches into lists or changes single values that it does not replace: they are as in the file.
         _ => file.map_or(Node::Null, |file| file.node.clone()),
     };
-    match file {
-        Some(file) => Tree { node, ..file.clone() },
-        // A table that only variables have made stands where the first of them stands.
-        None => {
-            let place = match &node {
-                Node::Table(keys) => keys.values().next().map_or(Place::Whole, |child| child.key.clone()),
-                _ => Place::Whole,
-            };
-            Tree { key: place.clone(), value: place, verbatim: None, untyped: false, node }
-        }
+    if let Some(file) = file {
+        return Tree { node, ..file.clone() };
     }
+    // A table that only variables have made stands where the first of them stands.
+    let place = match &node {
+        Node::Table(keys) => keys.values().next().map_or(Place::Whole, |child| child.key.clone()),
+        _ => Place::Whole,
+    };
+    Tree { key: place.clone(), value: place, verbatim: None, untyped: false, node }
 }
 
 fn named(path: &FilePath) -> Arc<str> {

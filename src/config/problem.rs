@@ -191,6 +191,8 @@ impl<'a> Report<'a> {
 
 /// `; did you mean …?` if one of `allowed` is near to `found`, else the list of what is allowed.
 pub(super) fn suggestion<'a>(found: &str, allowed: impl IntoIterator<Item = &'a str>) -> String {
+    // A list of hundreds of services helps nobody.
+    const SHOWN: usize = 20;
     let mut allowed: Vec<&str> = allowed.into_iter().collect();
     let nearest = allowed
         .iter()
@@ -200,8 +202,6 @@ pub(super) fn suggestion<'a>(found: &str, allowed: impl IntoIterator<Item = &'a 
     if let Some((_, nearest)) = nearest {
         return format!("; did you mean `{nearest}`?");
     }
-    // A list of hundreds of services helps nobody.
-    const SHOWN: usize = 20;
     let more = allowed.len().saturating_sub(SHOWN);
     allowed.truncate(SHOWN);
     let listed = allowed.iter().map(|key| format!("`{key}`")).collect::<Vec<_>>().join(", ");

@@ -69,3 +69,6 @@ fn flatten_any_of(object: &mut Map<String, Value>) {
         }
     }
 }
+
+#[cfg(test)]
+mod reference;

@@ -102,7 +102,9 @@ impl Walk<'_, '_> {
             return self.mismatch(tree, schema, path);
         };
         let (low, high) = bounds(schema);
-        if float < low || float > high { self.mismatch(tree, schema, path) } else { Some(number) }
+        // NaN and infinity are numbers of TOML and YAML, and none of ours.
+        let fits = float.is_finite() && low.is_none_or(|low| float >= low) && high.is_none_or(|high| float <= high);
+        if fits { Some(number) } else { self.mismatch(tree, schema, path) }
     }
 
     fn text(&mut self, tree: &Tree, schema: &Value, path: &Path) -> Option<Value> {
@@ -213,14 +215,14 @@ fn branch_for<'a>(tree: &Tree, schema: &'a Value) -> Option<&'a Value> {
 }
 
 /// Bounds of a number, those of its Rust type included.
-fn bounds(schema: &Value) -> (f64, f64) {
+fn bounds(schema: &Value) -> (Option<f64>, Option<f64>) {
     let bound = |key| schema.get(key).and_then(Value::as_f64);
     let widest = match schema.get("format").and_then(Value::as_str) {
-        Some("uint16") => f64::from(u16::MAX),
-        Some("uint32") => f64::from(u32::MAX),
-        _ => f64::MAX,
+        Some("uint16") => Some(f64::from(u16::MAX)),
+        Some("uint32") => Some(f64::from(u32::MAX)),
+        _ => None,
     };
-    (bound("minimum").unwrap_or(f64::MIN), bound("maximum").unwrap_or(widest).min(widest))
+    (bound("minimum"), bound("maximum").or(widest))
 }
 
 /// What a schema allows, as a message says it.
@@ -247,11 +249,13 @@ fn expectation(schema: &Value) -> String {
         "boolean" => "true or false".to_owned(),
         kind @ ("integer" | "number") => {
             let what = if kind == "integer" { "a whole number" } else { "a number" };
-            match bounds(schema) {
-                (low, high) if low == f64::MIN && high == f64::MAX => what.to_owned(),
-                (low, high) if high >= f64::from(u32::MAX) => format!("{what} of at least {low}"),
-                (low, high) if low == f64::MIN => format!("{what} of at most {high}"),
-                (low, high) => format!("{what} from {low} to {high}"),
+            let (low, high) = bounds(schema);
+            // That a number fits its type goes without saying.
+            match (low, high.filter(|high| *high < f64::from(u32::MAX))) {
+                (Some(low), Some(high)) => format!("{what} from {low} to {high}"),
+                (Some(low), None) => format!("{what} of at least {low}"),
+                (None, Some(high)) => format!("{what} of at most {high}"),
+                (None, None) => what.to_owned(),
             }
         }
         "object" => {

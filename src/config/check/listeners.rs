@@ -111,7 +111,7 @@ impl Check<'_> {
                 );
             }
             Some(list) if list.is_empty() => {
-                self.error(&path.key("certs"), At::Value, "expected at least one certificate")
+                self.error(&path.key("certs"), At::Value, "expected at least one certificate");
             }
             Some(list) => {
                 for (position, pair) in list.iter().enumerate() {

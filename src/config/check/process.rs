@@ -85,21 +85,20 @@ impl Check<'_> {
             }
             return Some(ListenAddress::Unix(PathBuf::from(socket)));
         }
-        match text.parse() {
-            Ok(address) => Some(ListenAddress::Tcp(address)),
-            Err(_) => {
-                let hint = match text.strip_prefix(':') {
-                    Some(port) if port.parse::<u16>().is_ok() => format!("; for all addresses write `[::]:{port}`"),
-                    _ if text.starts_with("localhost:") => "; names are not resolved, write `127.0.0.1`".to_owned(),
-                    _ => String::new(),
-                };
-                let message = format!(
-                    "expected an IP address and a port such as `127.0.0.1:4140`, or `unix:` and a path, found {}{hint}",
-                    shown(text)
-                );
-                self.error(path, At::Value, message);
-                None
-            }
+        if let Ok(address) = text.parse() {
+            Some(ListenAddress::Tcp(address))
+        } else {
+            let hint = match text.strip_prefix(':') {
+                Some(port) if port.parse::<u16>().is_ok() => format!("; for all addresses write `[::]:{port}`"),
+                _ if text.starts_with("localhost:") => "; names are not resolved, write `127.0.0.1`".to_owned(),
+                _ => String::new(),
+            };
+            let message = format!(
+                "expected an IP address and a port such as `127.0.0.1:4140`, or `unix:` and a path, found {}{hint}",
+                shown(text)
+            );
+            self.error(path, At::Value, message);
+            None
         }
     }
 
@@ -132,7 +131,7 @@ impl Check<'_> {
                     );
                 }
                 (None, _) => {
-                    self.missing(&path.key("type"), "missing: the table's name is not a type; write `type = \"file\"`")
+                    self.missing(&path.key("type"), "missing: the table's name is not a type; write `type = \"file\"`");
                 }
                 // The schema has refused it already.
                 (Some(_), _) => {}

@@ -32,14 +32,13 @@ impl Check<'_> {
     }
 
     fn route(&mut self, raw: &raw::Route, name: String, path: &Path) -> Option<Route> {
-        let to = match &raw.to {
-            Some(text) => self.expression(text, &path.key("to"), May::NameServicesToo),
-            None => {
-                if !self.wrong.contains(path) {
-                    self.missing(&path.key("to"), "missing: say where requests go, such as `to = \"web\"`");
-                }
-                None
+        let to = if let Some(text) = &raw.to {
+            self.expression(text, &path.key("to"), May::NameServicesToo)
+        } else {
+            if !self.wrong.contains(path) {
+                self.missing(&path.key("to"), "missing: say where requests go, such as `to = \"web\"`");
             }
+            None
         };
         let timeout = self.some_positive(&path.key("timeout"), raw.timeout);
         let matches = raw.matches.clone().unwrap_or_default();

@@ -22,14 +22,12 @@ impl Check<'_> {
                 self.error(&path, At::Key, message);
             }
             let policies = self.policies(Some(&table.policies), defaults, &path);
-            let from = match &table.from {
-                Some(text) => self.expression(text, &path.key("from"), May::NameTargetsOnly { service: name }),
-                None => {
-                    let message =
-                        "missing: say where its endpoints are found, such as `from = \"static/127.0.0.1:8080\"`";
-                    self.missing(&path.key("from"), message);
-                    None
-                }
+            let from = if let Some(text) = &table.from {
+                self.expression(text, &path.key("from"), May::NameTargetsOnly { service: name })
+            } else {
+                let message = "missing: say where its endpoints are found, such as `from = \"static/127.0.0.1:8080\"`";
+                self.missing(&path.key("from"), message);
+                None
             };
             if let Some(from) = from {
                 services.insert(name.clone(), Service { name: name.clone(), from, policies });

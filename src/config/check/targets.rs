@@ -55,9 +55,10 @@ impl Check<'_> {
             May::NameServicesToo => {
                 let services = self.keys_of("services");
                 let unknown = !services.contains(name);
-                unknown.then(|| match services.is_empty() {
-                    true => format!("there is no service `{name}`; add [services.{name}]"),
-                    false => {
+                unknown.then(|| {
+                    if services.is_empty() {
+                        format!("there is no service `{name}`; add [services.{name}]")
+                    } else {
                         format!("there is no service `{name}`{}", suggestion(name, services.iter().map(String::as_str)))
                     }
                 })

@@ -263,10 +263,8 @@ c.toml:6:9: error: listeners[0].name: `node.service` is not known; set it in [no
     );
 }
 
-#[test]
-fn the_whole_shape_that_this_build_has_is_taken() {
-    let config = toml(
-        r#"
+/// Every key that this build has.
+const WHOLE: &str = r#"
 [node]
 service = "web"
 zone = "eu-west-1a"
@@ -311,9 +309,49 @@ access_log = "text"
 [shutdown]
 grace = "5s"
 drain = "1m"
-"#,
-    )
-    .config();
+"#;
+
+#[test]
+fn the_whole_shape_stands_in_the_test_for_it() {
+    fn built(schema: &serde_json::Value, found: &mut Vec<String>) {
+        let schema = super::super::schema::resolve(schema);
+        if schema.get(super::super::schema::LATER) == Some(&true.into())
+            && schema.get(super::super::schema::LATER_UNLESS).is_none()
+        {
+            return;
+        }
+        for branch in schema.get("anyOf").and_then(serde_json::Value::as_array).into_iter().flatten() {
+            built(branch, found);
+        }
+        for (key, schema) in schema.get("properties").and_then(serde_json::Value::as_object).into_iter().flatten() {
+            let mut below = Vec::new();
+            built(schema, &mut below);
+            let later = schema.get(super::super::schema::LATER) == Some(&true.into());
+            if !later || schema.get(super::super::schema::LATER_UNLESS).is_some() {
+                found.push(key.clone());
+            }
+            found.append(&mut below);
+        }
+        for inner in ["items", "additionalProperties"]
+            .iter()
+            .filter_map(|key| schema.get(*key))
+            .filter(|inner| inner.is_object())
+        {
+            built(inner, found);
+        }
+    }
+    let mut keys = Vec::new();
+    built(super::super::schema::schema(), &mut keys);
+    assert!(keys.len() > 80, "{}", keys.len());
+    for key in keys {
+        let written = WHOLE.contains(&format!("{key} = ")) || WHOLE.contains(&format!("[{key}"));
+        assert!(written, "`{key}` is built, and not in the test of the whole shape");
+    }
+}
+
+#[test]
+fn the_whole_shape_that_this_build_has_is_taken() {
+    let config = toml(WHOLE).config();
     let api = &config.services["api"].policies;
     assert_eq!(api.timeout, Duration::from_secs(3));
     assert_eq!(api.retry.attempts, 3);

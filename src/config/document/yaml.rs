@@ -25,11 +25,12 @@ pub(super) fn parse(lines: &Lines<'_>, text: &str) -> Result<Tree, Problem> {
         let place = lines.at(span.start.line().max(1), span.start.col() + 1);
         let refuse = |message: &str| Err(unreadable(place.clone(), message.to_owned()));
         let done = match event {
-            Event::Nothing | Event::StreamStart | Event::StreamEnd | Event::DocumentEnd => continue,
             Event::DocumentStart(_) if root.is_some() => {
                 return refuse("a file holds one document; remove what follows");
             }
-            Event::DocumentStart(_) => continue,
+            Event::Nothing | Event::StreamStart | Event::StreamEnd | Event::DocumentStart(_) | Event::DocumentEnd => {
+                continue;
+            }
             Event::Alias(_) => return refuse("aliases are not taken; write the value out"),
             Event::SequenceStart(..) | Event::MappingStart(..) => {
                 if open.len() >= MAX_DEPTH {

@@ -133,10 +133,10 @@ pub struct ControlFrames {
     /// PING. Default 100.
     #[schemars(range(min = 1))]
     pub ping: Option<u32>,
-    /// RST_STREAM, where they are also more than half of the streams opened. Default 100.
+    /// `RST_STREAM`, where they are also more than half of the streams opened. Default 100.
     #[schemars(range(min = 1))]
     pub reset: Option<u32>,
-    /// Empty DATA, PRIORITY, needless WINDOW_UPDATE and unknown kinds. Default 1,000.
+    /// Empty DATA, PRIORITY, needless `WINDOW_UPDATE` and unknown kinds. Default 1,000.
     #[schemars(range(min = 1))]
     pub other: Option<u32>,
 }
