@@ -133,6 +133,12 @@ impl Check<'_> {
         value.map(|value| value.0)
     }
 
+    /// Says whether a table of the tree has a key, right or wrong.
+    fn has_key(&self, table: &str, key: &str) -> bool {
+        let table = self.tree.child(&Step::Key(table.to_owned()));
+        table.is_some_and(|table| table.child(&Step::Key(key.to_owned())).is_some())
+    }
+
     /// The keys that a table of the tree has, right or wrong.
     fn keys_of(&self, table: &str) -> BTreeSet<String> {
         match self.tree.child(&Step::Key(table.to_owned())).map(|table| &table.node) {

@@ -1,5 +1,6 @@
 //! Target expressions where they are used: do the names in them stand for anything?
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
 use meshless_discovery::Target;
@@ -7,6 +8,9 @@ use meshless_discovery::Target;
 use super::{Check, process};
 use crate::config::problem::{At, Path, shown, suggestion};
 use crate::target::{Expression, Node, is_name};
+
+/// Greatest weight of one endpoint of a `static` target.
+const MAX_WEIGHT: u32 = 100_000;
 
 /// What an expression may name.
 #[derive(Debug, Clone, Copy)]
@@ -52,16 +56,13 @@ impl Check<'_> {
             May::NameTargetsOnly { .. } => Some(format!(
                 "`{name}` is not a target; `from` takes targets such as `static/127.0.0.1:8080`, not services"
             )),
+            May::NameServicesToo if self.has_key("services", name) => None,
             May::NameServicesToo => {
                 let services = self.keys_of("services");
-                let unknown = !services.contains(name);
-                unknown.then(|| {
-                    if services.is_empty() {
-                        format!("there is no service `{name}`; add [services.{name}]")
-                    } else {
-                        format!("there is no service `{name}`{}", suggestion(name, services.iter().map(String::as_str)))
-                    }
-                })
+                if services.is_empty() {
+                    return Some(format!("there is no service `{name}`; add [services.{name}]"));
+                }
+                Some(format!("there is no service `{name}`{}", suggestion(name, services.iter().map(String::as_str))))
             }
         }
     }
@@ -71,8 +72,7 @@ impl Check<'_> {
         if name == "static" {
             return static_problem(target);
         }
-        let backends = self.keys_of("discovery");
-        if backends.contains(name) {
+        if self.has_key("discovery", name) {
             return file_problem(target);
         }
         if process::is_later(name) {
@@ -81,6 +81,7 @@ impl Check<'_> {
         if name == "file" {
             return Some("the backend `file` needs a table: add [discovery.file] with a `path`".to_owned());
         }
+        let backends = self.keys_of("discovery");
         let known = backends.iter().map(String::as_str).chain(["static"]);
         Some(format!("there is no backend `{name}`; add [discovery.{name}]{}", suggestion(name, known)))
     }
@@ -95,23 +96,29 @@ fn file_problem(target: &Target) -> Option<String> {
     (!is_name(&target.path)).then(message)
 }
 
+/// A target that cannot be opened is told here with its place, not at start.
 fn static_problem(target: &Target) -> Option<String> {
     if let Some(option) = target.options.keys().next() {
         return Some(format!("`static` takes no options, found `{option}`"));
     }
+    let mut seen = BTreeSet::new();
     target.path.split(',').find_map(|part| {
-        let (address, weight) = part.split_once('*').map_or((part, "1"), |(address, weight)| (address, weight));
-        if !weight.parse::<u32>().is_ok_and(|weight| weight <= Expression::MAX_WEIGHT) {
-            return Some(format!("expected a weight from 0 to {}, found {}", Expression::MAX_WEIGHT, shown(weight)));
+        let (address, weight) = part.split_once('*').unwrap_or((part, "1"));
+        if !weight.parse::<u32>().is_ok_and(|weight| weight <= MAX_WEIGHT) {
+            return Some(format!("expected a weight from 0 to {MAX_WEIGHT}, found {}", shown(weight)));
         }
         let fits = match address.strip_prefix("unix:") {
             Some(socket) => socket.starts_with('/') && socket.len() <= process::MAX_SOCKET_PATH,
-            None => address.parse::<SocketAddr>().is_ok_and(|address| address.port() != 0),
+            None => address.parse::<SocketAddr>().is_ok_and(|address| {
+                address.port() != 0 && !address.ip().is_unspecified() && !address.ip().is_multicast()
+            }),
         };
-        let message = || {
+        if !fits {
             let found = shown(address);
-            format!("expected an IP address and a port such as `127.0.0.1:8080`, or `unix:/path`, found {found}")
-        };
-        (!fits).then(message)
+            let expected = "an IP address and a port such as `127.0.0.1:8080`, or `unix:/path`";
+            return Some(format!("expected {expected}, found {found}"));
+        }
+        let twice = !seen.insert(address);
+        twice.then(|| format!("{} stands there twice; give it a weight instead", shown(address)))
     })
 }
