@@ -2,12 +2,23 @@
 //!
 //! [`raw`] is what a person writes, [`check`] turns it into the types here once, at the edge, and reports *every*
 //! problem with file, line and column. After that nothing is validated again: a value of these types is right.
+//!
+//! ```text
+//! files ─► document (tree with places) ─► layers (files, environment) ─► interpolate (`${…}`)
+//!       ─► structure (against the schema of raw) ─► check (meaning) ─► Config
+//! ```
+//!
+//! A step that finds something wrong reports it, leaves it out and goes on, so that one run tells everything.
+//! The checked types serialize, with units and without secrets, for `/config`.
 
 pub mod check;
-pub mod interpolate;
-pub mod layers;
+mod document;
+mod interpolate;
+mod layers;
+pub mod problem;
 pub mod raw;
 pub mod schema;
+mod structure;
 pub mod units;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,10 +26,16 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use serde::Serialize;
+
 use crate::target::Expression;
 
+pub use check::{Loaded, load};
+pub use problem::{Place, Problem, Problems, Severity};
+use units::print;
+
 /// A whole checked configuration.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Config {
     /// This process.
     pub node: Node,
@@ -41,7 +58,7 @@ pub struct Config {
 }
 
 /// `[node]`.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Node {
     /// The service that we ask to be.
     pub service: Option<String>,
@@ -54,7 +71,7 @@ pub struct Node {
 }
 
 /// `[admin]`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Admin {
     /// The whole admin interface. Default `127.0.0.1:9990`.
     pub listen: ListenAddress,
@@ -80,8 +97,15 @@ impl std::fmt::Display for ListenAddress {
     }
 }
 
+impl Serialize for ListenAddress {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
 /// `[discovery.NAME]`, for the backends that this build has.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case", tag = "type")]
 pub enum Backend {
     /// Endpoints in files.
     File {
@@ -91,7 +115,7 @@ pub enum Backend {
 }
 
 /// `[services.NAME]`.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Service {
     /// Its name.
     pub name: String,
@@ -102,7 +126,7 @@ pub struct Service {
 }
 
 /// How a service or an inline target is called.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Policies {
     /// What endpoints speak. Default `auto`.
     pub protocol: UpstreamProtocol,
@@ -111,10 +135,13 @@ pub struct Policies {
     /// How an endpoint is chosen. Default `peak-ewma`.
     pub balance: Balance,
     /// Until the head of the reply, retries included. Default 15 s.
+    #[serde(serialize_with = "print::period")]
     pub timeout: Duration,
     /// For a connection, TLS included. Default 1 s.
+    #[serde(serialize_with = "print::period")]
     pub connect_timeout: Duration,
     /// Longest silence of a body, a tunnel or a TCP connection. Default 5 min.
+    #[serde(serialize_with = "print::period")]
     pub idle_timeout: Duration,
     /// Retries.
     pub retry: Retry,
@@ -130,7 +157,7 @@ impl Default for Policies {
             balance: Balance::PeakEwma,
             timeout: Duration::from_secs(15),
             connect_timeout: Duration::from_secs(1),
-            idle_timeout: Duration::from_secs(300),
+            idle_timeout: Duration::from_mins(5),
             retry: Retry::default(),
             limits: Limits::default(),
         }
@@ -138,7 +165,8 @@ impl Default for Policies {
 }
 
 /// What endpoints of a service speak.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum UpstreamProtocol {
     /// By ALPN with TLS; in clear h2c for gRPC or where the platform says so, else HTTP/1.1.
     Auto,
@@ -151,7 +179,8 @@ pub enum UpstreamProtocol {
 }
 
 /// TLS to endpoints.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum UpstreamTls {
     /// Clear text.
     Off,
@@ -167,7 +196,8 @@ pub enum UpstreamTls {
 }
 
 /// What a peer's certificate is checked against.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum TrustAnchors {
     /// A PEM file.
     File(PathBuf),
@@ -176,7 +206,7 @@ pub enum TrustAnchors {
 }
 
 /// A certificate chain and its key, in PEM files.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
 pub struct CertifiedKeyFiles {
     /// Chain, leaf first.
     pub cert: PathBuf,
@@ -185,7 +215,8 @@ pub struct CertifiedKeyFiles {
 }
 
 /// How an endpoint is chosen.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Balance {
     /// The one with fewer requests in flight of two drawn at random.
     LeastRequest,
@@ -198,21 +229,25 @@ pub enum Balance {
 }
 
 /// When a request is sent again.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Retry {
     /// What is retried. Default connect, reset, 503, unavailable.
     pub on: BTreeSet<RetryOn>,
     /// All tries, the first one included; at least 1. Default 2.
     pub attempts: u32,
     /// Limit for one try, until the head of its reply.
+    #[serde(serialize_with = "print::some_period")]
     pub per_try: Option<Duration>,
     /// Wait between tries, with full jitter. Default 25 ms to 250 ms.
+    #[serde(serialize_with = "print::range")]
     pub backoff: (Duration, Duration),
     /// Share of requests that may be retries, 0.0 to 1.0. Default 0.2.
+    #[serde(serialize_with = "print::ratio")]
     pub budget: f64,
     /// Retries that are always allowed, per second. Default 10.
     pub min_per_second: f64,
     /// Largest body that is kept for another try, in bytes. Default 64 KiB.
+    #[serde(serialize_with = "print::size")]
     pub body_limit: usize,
     /// Which methods may be sent again once an endpoint may have seen them. Default idempotent ones.
     pub methods: RetryMethods,
@@ -246,8 +281,26 @@ pub enum RetryOn {
     Status(u16),
 }
 
+impl std::fmt::Display for RetryOn {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Connect => formatter.write_str("connect"),
+            Self::GrpcUnavailable => formatter.write_str("unavailable"),
+            Self::Reset => formatter.write_str("reset"),
+            Self::Status(status) => status.fmt(formatter),
+        }
+    }
+}
+
+impl Serialize for RetryOn {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
 /// Which methods may be sent again once an endpoint may have seen them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum RetryMethods {
     /// Every method.
     All,
@@ -256,7 +309,7 @@ pub enum RetryMethods {
 }
 
 /// Limits of a service, over all workers.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Limits {
     /// Open connections. Default 1,024.
     pub connections: usize,
@@ -265,6 +318,7 @@ pub struct Limits {
     /// Requests in flight. Default 10,000.
     pub requests: usize,
     /// Longest wait for a connection. Default 1 s.
+    #[serde(serialize_with = "print::period")]
     pub queue: Duration,
 }
 
@@ -275,7 +329,7 @@ impl Default for Limits {
 }
 
 /// One listener.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Listener {
     /// Its name; the address where none was given.
     pub name: String,
@@ -294,7 +348,8 @@ pub struct Listener {
 }
 
 /// What a listener expects.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum ListenerProtocol {
     /// HTTP/1.1 or HTTP/2, told apart by preface or ALPN.
     Auto,
@@ -307,7 +362,8 @@ pub enum ListenerProtocol {
 }
 
 /// TLS of a listener.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum ListenerTls {
     /// Clear text.
     Off,
@@ -321,7 +377,7 @@ pub enum ListenerTls {
 }
 
 /// Limits and timeouts of a listener. The defaults are those of the security paper, §1.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ListenerLimits {
     /// Open connections. Default 10,000.
     pub connections: usize,
@@ -330,18 +386,24 @@ pub struct ListenerLimits {
     /// Requests on one connection before it is closed in order. Default 10,000; 0 is no limit.
     pub requests_per_connection: u64,
     /// Age at which a connection is closed in order. Default 1 h.
+    #[serde(serialize_with = "print::period")]
     pub connection_age: Duration,
     /// Until a TLS handshake (and PROXY header) is done. Default 10 s.
+    #[serde(serialize_with = "print::period")]
     pub handshake_timeout: Duration,
     /// From the first byte of a head to its end. Default 10 s.
+    #[serde(serialize_with = "print::period")]
     pub header_timeout: Duration,
     /// Longest silence between requests. Default 60 s.
+    #[serde(serialize_with = "print::period")]
     pub idle_timeout: Duration,
     /// Request line and headers, in bytes. Default 16 KiB.
+    #[serde(serialize_with = "print::size")]
     pub head_bytes: usize,
     /// Header lines. Default 100.
     pub headers: usize,
     /// Trailers, in bytes. Default 8 KiB.
+    #[serde(serialize_with = "print::size")]
     pub trailer_bytes: usize,
     /// Concurrent HTTP/2 streams of one connection. Default 100.
     pub streams: u32,
@@ -352,15 +414,15 @@ pub struct ListenerLimits {
 }
 
 /// Most HTTP/2 frames of a kind in 10 s on one connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct ControlFrames {
     /// SETTINGS. Default 50.
     pub settings: u32,
     /// PING. Default 100.
     pub ping: u32,
-    /// RST_STREAM, where they are also more than half of the streams opened. Default 100.
+    /// `RST_STREAM`, where they are also more than half of the streams opened. Default 100.
     pub reset: u32,
-    /// Empty DATA, PRIORITY, WINDOW_UPDATE beyond two for each DATA frame we sent, and unknown kinds. Default 1,000.
+    /// Empty DATA, PRIORITY, `WINDOW_UPDATE` beyond two for each DATA frame we sent, and unknown kinds. Default 1,000.
     pub other: u32,
 }
 
@@ -370,10 +432,10 @@ impl Default for ListenerLimits {
             connections: 10_000,
             connections_per_address: 1000,
             requests_per_connection: 10_000,
-            connection_age: Duration::from_secs(3600),
+            connection_age: Duration::from_hours(1),
             handshake_timeout: Duration::from_secs(10),
             header_timeout: Duration::from_secs(10),
-            idle_timeout: Duration::from_secs(60),
+            idle_timeout: Duration::from_mins(1),
             head_bytes: 16 * 1024,
             headers: 100,
             trailer_bytes: 8 * 1024,
@@ -385,7 +447,7 @@ impl Default for ListenerLimits {
 }
 
 /// One route.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Route {
     /// Its name; `route N` counted from 1 where none was given.
     pub name: String,
@@ -398,11 +460,13 @@ pub struct Route {
     /// Where a request goes.
     pub to: Expression,
     /// Wins over the service's.
+    #[serde(serialize_with = "print::some_period")]
     pub timeout: Option<Duration>,
 }
 
 /// Which host a route is for; ports are ignored, names are lower case.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum HostMatch {
     /// This host.
     Exact(String),
@@ -411,7 +475,8 @@ pub enum HostMatch {
 }
 
 /// Which path a route is for.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum PathMatch {
     /// This path.
     Exact(String),
@@ -420,14 +485,15 @@ pub enum PathMatch {
 }
 
 /// `[telemetry]`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Telemetry {
     /// Form of the access log. Default JSON.
     pub access_log: AccessLog,
 }
 
 /// Form of the access log.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum AccessLog {
     /// One JSON object a line.
     Json,
@@ -438,10 +504,12 @@ pub enum AccessLog {
 }
 
 /// `[shutdown]`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Shutdown {
     /// Go on accepting so long after SIGTERM. Default 0 s.
+    #[serde(serialize_with = "print::period")]
     pub grace: Duration,
     /// Longest wait for what is in flight. Default 25 s.
+    #[serde(serialize_with = "print::period")]
     pub drain: Duration,
 }

@@ -1,0 +1,77 @@
+//! The command line: one file a subcommand.
+//!
+//! A subcommand is a struct of its arguments with `run(self) -> Exit`. It prints; what it prints about comes from the
+//! library, which does not.
+
+mod check;
+mod schema;
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// A mesh-less gateway: routing, resilience and mTLS identity without a control plane.
+#[derive(Debug, Parser)]
+#[command(name = "meshless", version, arg_required_else_help = true)]
+struct Command {
+    #[command(subcommand)]
+    subcommand: Subcommands,
+}
+
+#[derive(Debug, Subcommand)]
+enum Subcommands {
+    Check(check::Check),
+    Schema(schema::Schema),
+}
+
+/// How the process ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Exit {
+    /// It did what it was asked for.
+    Done = 0,
+    /// It failed while running.
+    Failed = 1,
+    /// The configuration or the command line is wrong (`EX_USAGE`).
+    Wrong = 64,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}
+
+/// Reads the command line and runs what it asks for.
+pub(crate) fn main() -> Exit {
+    match Command::try_parse() {
+        Ok(command) => match command.subcommand {
+            Subcommands::Check(check) => check.run(),
+            Subcommands::Schema(schema) => schema.run(),
+        },
+        Err(error) => {
+            let asked_for_help = !error.use_stderr();
+            // With nowhere to print to there is nobody to tell.
+            let _ = error.print();
+            if asked_for_help { Exit::Done } else { Exit::Wrong }
+        }
+    }
+}
+
+/// Prints to stdout. A reader that went away (`meshless schema | head`) is no failure of ours.
+fn print(text: &str) -> Exit {
+    let mut stdout = io::stdout().lock();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            complain(&format!("stdout: {error}\n"), Exit::Failed)
+        }
+        _ => Exit::Done,
+    }
+}
+
+/// Prints to stderr and ends so.
+fn complain(text: &str, exit: Exit) -> Exit {
+    // With nowhere to print to, the exit code is left.
+    let _ = io::stderr().lock().write_all(text.as_bytes());
+    exit
+}

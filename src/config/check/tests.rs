@@ -1,0 +1,599 @@
+mod hostile;
+
+use std::fs;
+
+use meshless_platforms::Scripted;
+use tempfile::TempDir;
+
+use super::*;
+use crate::config::{Backend, HostMatch, ListenAddress, PathMatch, RetryOn, UpstreamTls};
+
+/// Files in a directory of their own, an environment, and `--set`.
+#[derive(Default)]
+struct Given {
+    files: Vec<(&'static str, String)>,
+    variables: Vec<(&'static str, &'static str)>,
+    sets: Vec<(&'static str, &'static str)>,
+}
+
+impl Given {
+    fn file(mut self, name: &'static str, text: &str) -> Self {
+        self.files.push((name, text.to_owned()));
+        self
+    }
+
+    fn variable(mut self, name: &'static str, value: &'static str) -> Self {
+        self.variables.push((name, value));
+        self
+    }
+
+    fn set(mut self, name: &'static str, value: &'static str) -> Self {
+        self.sets.push((name, value));
+        self
+    }
+
+    fn load(&self) -> Result<Loaded, Problems> {
+        let directory = TempDir::new().unwrap();
+        for (name, text) in &self.files {
+            fs::write(directory.path().join(name), text).unwrap();
+        }
+        let pairs = |pairs: &[(&str, &str)]| {
+            pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+        };
+        let mut result = load(&[directory.path().to_owned()], &Scripted(pairs(&self.variables)), &pairs(&self.sets));
+        // The directory's name is not the same twice.
+        let prefix = format!("{}/", directory.path().display());
+        let problems = match &mut result {
+            Ok(loaded) => &mut loaded.warnings,
+            Err(problems) => &mut problems.0,
+        };
+        for problem in problems {
+            if let super::super::Place::File { file, .. } = &mut problem.place {
+                *file = file.replace(&prefix, "").into();
+            }
+            problem.message = problem.message.replace(&prefix, "");
+        }
+        result
+    }
+
+    fn config(&self) -> Config {
+        self.load().unwrap_or_else(|problems| panic!("{problems}")).config
+    }
+
+    fn problems(&self) -> String {
+        self.load().unwrap_err().to_string()
+    }
+
+    fn warnings(&self) -> String {
+        Problems(self.load().unwrap_or_else(|problems| panic!("{problems}")).warnings).to_string()
+    }
+}
+
+fn toml(text: &str) -> Given {
+    Given::default().file("c.toml", text)
+}
+
+/// A listener and a service, so that a test shows only what it is about.
+fn around(text: &str) -> Given {
+    toml(&format!("{text}\n[[listeners]]\nlisten = \"127.0.0.1:1\"\nto = \"static/127.0.0.1:2\"\n"))
+}
+
+const SMALLEST: &str = include_str!("../../../examples/smallest.toml");
+
+#[test]
+fn the_smallest_file_has_every_default() {
+    let config = toml(SMALLEST).config();
+    assert_eq!(config.admin.listen, ListenAddress::Tcp("127.0.0.1:9990".parse().unwrap()));
+    assert_eq!(config.listeners[0].name, "127.0.0.1:4140");
+    assert_eq!(config.listeners[0].limits, super::super::ListenerLimits::default());
+    assert_eq!(config.routes[0].name, "route 1");
+    assert_eq!(config.services["web"].policies, super::super::Policies::default());
+    assert_eq!(config.defaults, super::super::Policies::default());
+    assert_eq!(config.shutdown.drain, Duration::from_secs(25));
+    assert_eq!(config.node.state_dir, Some(PathBuf::from("/var/lib/meshless")));
+}
+
+#[test]
+fn every_problem_is_told_at_once_with_its_place() {
+    let given = toml(
+        r#"[admin]
+listen = "0.0.0.0:9990"
+color = "blue"
+
+[services.web]
+from = "static/127.0.0.1:8081 | | b"
+timeout = 15
+balance = "peak-ewa"
+
+[services.api]
+frm = "static/127.0.0.1:8081"
+retry = { attempts = 0, backoff = "1s", budget = 0.2, on = ["resets"] }
+health = { path = "/healthz" }
+
+[[listeners]]
+listen = ":80"
+
+[[routes]]
+listener = "outbuond"
+to = "wbe"
+"#,
+    );
+    assert_eq!(
+        given.problems(),
+        "\
+c.toml:2:10: error: admin.listen: expected a loopback address or a Unix socket; for kubelet, load balancers and Prometheus there is `admin.probes`
+c.toml:3:1: error: admin.color: unknown key; allowed: `listen`, `probes`
+c.toml:6:33: error: services.web.from: expected a service, a target such as `static/127.0.0.1:80`, or `(`, found `|` (byte 24)
+c.toml:7:11: error: services.web.timeout: expected a duration with its unit, such as \"250ms\", \"15s\" or \"5m\", found the number 15
+c.toml:8:11: error: services.web.balance: expected `peak-ewma`, `least-request`, `round-robin` or `random`, found `peak-ewa`; did you mean `peak-ewma`?
+c.toml:10:11: error: services.api.from: missing: say where its endpoints are found, such as `from = \"static/127.0.0.1:8080\"`
+c.toml:11:1: error: services.api.frm: unknown key; did you mean `from`?
+c.toml:12:22: error: services.api.retry.attempts: expected a whole number from 1 to 10, found the number 0
+c.toml:12:35: error: services.api.retry.backoff: expected a range of durations, the shorter one first, such as \"25ms..250ms\", found `1s`
+c.toml:12:50: error: services.api.retry.budget: expected a share from 0% to 100%, such as \"20%\", found the number 0.2
+c.toml:12:61: error: services.api.retry.on[0]: expected `connect`, `reset`, `unavailable` or a status from `400` to `599`, found `resets`; did you mean `reset`?
+c.toml:13:1: error: services.api.health: not in this build yet; remove it
+c.toml:15:1: error: listeners[0]: has neither `to` nor a route; add `to`, or [[routes]]
+c.toml:16:10: error: listeners[0].listen: expected an IP address and a port such as `127.0.0.1:4140`, or `unix:` and a path, found `:80`; for all addresses write `[::]:80`
+c.toml:19:12: error: routes[0].listener: there is no listener `outbuond`; allowed: `:80`
+c.toml:20:7: error: routes[0].to: there is no service `wbe`; did you mean `web`?"
+    );
+}
+
+#[test]
+fn yaml_and_json_are_told_the_same() {
+    let yaml = Given::default().file("c.yaml", "listeners:\n  - listen: 127.0.0.1:1\n    to: wbe\nservices:\n  web:\n    from: static/127.0.0.1:2\n    timeuot: 1s\n");
+    assert_eq!(
+        yaml.problems(),
+        "c.yaml:3:9: error: listeners[0].to: there is no service `wbe`; did you mean `web`?\n\
+         c.yaml:7:5: error: services.web.timeuot: unknown key; did you mean `timeout`?"
+    );
+    let json = Given::default().file("c.json", "{\"listeners\": [\n  {\"listen\": \"127.0.0.1:1\", \"to\": 1}]}");
+    assert_eq!(json.problems(), "c.json:2:35: error: listeners[0].to: expected a string, found the number 1");
+}
+
+#[test]
+fn nothing_at_all_is_told_as_well() {
+    assert_eq!(
+        toml("").problems(),
+        "configuration: error: listeners: there is no listener; add [[listeners]] with `listen = \"127.0.0.1:4140\"`"
+    );
+    let nowhere = load(&["/nowhere/c.toml".into()], &Scripted::default(), &BTreeMap::new()).unwrap_err().to_string();
+    assert_eq!(nowhere, "/nowhere/c.toml:1:1: error: cannot be read: No such file or directory (os error 2)");
+    let none = load(&[], &Scripted::default(), &BTreeMap::new()).unwrap_err().to_string();
+    assert_eq!(none, "configuration: error: no file is named; give one, or a directory, with -c");
+}
+
+#[test]
+fn files_of_a_directory_are_merged_in_the_order_of_their_names() {
+    let given = Given::default()
+        .file("20.yaml", "routes: [{ to: b }]\nservices: { b: { from: static/127.0.0.1:2 } }\n")
+        .file("10.toml", "[[listeners]]\nlisten = \"127.0.0.1:1\"\n[[routes]]\nmatch = { path = \"/a\" }\nto = \"b\"\n")
+        .file("notes.txt", "not read")
+        .file(".10.toml.swp.toml", "not read = [");
+    let loaded = given.load().unwrap();
+    assert_eq!(loaded.config.routes.len(), 2);
+    assert_eq!(loaded.config.routes[0].path, Some(PathMatch::Exact("/a".to_owned())));
+    assert_eq!(loaded.config.routes[1].name, "route 2");
+    let names: Vec<_> = loaded.files.iter().map(|file| file.file_name().unwrap().to_str().unwrap()).collect();
+    assert_eq!(names, ["10.toml", "20.yaml"]);
+}
+
+#[test]
+fn a_key_that_is_set_in_two_files_names_both() {
+    let given = Given::default()
+        .file("a.toml", SMALLEST)
+        .file("b.toml", "[services.web]\ntimeout = \"1s\"\nfrom = \"static/127.0.0.1:3\"\n");
+    assert_eq!(given.problems(), "b.toml:3:1: error: services.web.from: is set at a.toml:9:1 too; keep one of them");
+}
+
+#[test]
+fn a_problem_in_a_later_file_points_there() {
+    let given = Given::default().file("a.toml", SMALLEST).file("b.toml", "\n[[routes]]\nto = \"nix\"\n");
+    assert!(given.problems().starts_with("b.toml:3:7: error: routes[1].to: there is no service `nix`"));
+}
+
+#[test]
+fn the_environment_wins_over_files() {
+    let config = toml(SMALLEST)
+        .variable("MESHLESS__ADMIN__LISTEN", "127.0.0.1:1234")
+        .variable("MESHLESS__NODE__WORKERS", "3")
+        .variable("MESHLESS__SERVICES__WEB__TIMEOUT", "2s")
+        .variable("MESHLESS__NODE__STATE_DIR", "/s")
+        .config();
+    assert_eq!(config.admin.listen.to_string(), "127.0.0.1:1234");
+    assert_eq!(config.node.workers, Some(3));
+    assert_eq!(config.services["web"].policies.timeout, Duration::from_secs(2));
+    assert_eq!(config.services["web"].from.to_string(), "static/127.0.0.1:8081,127.0.0.1:8082");
+    assert_eq!(config.node.state_dir, Some(PathBuf::from("/s")));
+}
+
+#[test]
+fn a_variable_that_sets_nothing_is_a_problem() {
+    let given = toml(SMALLEST)
+        .variable("MESHLESS__ADMIN__LISTNE", "127.0.0.1:1")
+        .variable("MESHLESS__LISTENERS__0__LISTEN", "127.0.0.1:1")
+        .variable("MESHLESS__NODE", "x")
+        .variable("MESHLESS__NODE__WORKERS", "many")
+        .variable("MESHLESS__NODE____ZONE", "a")
+        .variable("MESHLESS_NODE_ZONE", "a")
+        .variable("MESHLESS_SERVICE_HOST", "10.0.0.1")
+        .variable("MESHLESS_PORT_80_TCP", "tcp://10.0.0.1:80");
+    assert_eq!(
+        given.problems(),
+        "\
+MESHLESS_NODE_ZONE: warning: is not read; a key is set as MESHLESS__TABLE__KEY, with two underscores
+MESHLESS__ADMIN__LISTNE: error: unknown key `listne`; did you mean `listen`?
+MESHLESS__LISTENERS__0__LISTEN: error: `0` would be a key in a list; the environment sets single values in tables only
+MESHLESS__NODE: error: this is a table; the environment sets single values in tables only
+MESHLESS__NODE__WORKERS: error: node.workers: expected a whole number from 1 to 1024, found `many`
+MESHLESS__NODE____ZONE: error: expected a name such as MESHLESS__ADMIN__LISTEN"
+    );
+}
+
+#[test]
+fn strings_take_variables_and_facts() {
+    let config = toml(
+        "[node]\nzone = \"a\"\n[[listeners]]\nlisten = \"127.0.0.1:${PORT:-4140}\"\nname = \"in-${node.zone}-${ecs.cluster}\"\n\
+         to = \"static/${HOST}:80\"\nproxy_protocol = \"${PROXY}\"\n",
+    )
+    .variable("HOST", "10.0.0.1")
+    .variable("PROXY", "true")
+    .set("ecs.cluster", "prod")
+    .config();
+    assert_eq!(config.listeners[0].name, "in-a-prod");
+    assert_eq!(config.listeners[0].listen.to_string(), "127.0.0.1:4140");
+    assert_eq!(config.listeners[0].to.as_ref().unwrap().to_string(), "static/10.0.0.1:80");
+    assert!(config.listeners[0].proxy_protocol);
+}
+
+#[test]
+fn an_unknown_variable_is_told_where_it_stands() {
+    let given = toml(
+        "[node]\nzone = \"${ZONE}\"\n[[listeners]]\nlisten = \"127.0.0.1:${PORT}\"\nto = \"static/${ecs.address}:80\"\nname = \"${node.service}\"\n",
+    )
+    .set("ecs.adress", "10.0.0.1");
+    assert_eq!(
+        given.problems(),
+        "\
+c.toml:2:9: error: node.zone: `${…}` is not taken in [node], which is read first; write the value
+c.toml:4:21: error: listeners[0].listen: the environment variable `PORT` is not set; set it, or write `${PORT:-default}`
+c.toml:5:14: error: listeners[0].to: nothing here says `ecs.address`; give `--set ecs.address=…`
+c.toml:6:9: error: listeners[0].name: `node.service` is not known; set it in [node], or give `--set node.service=…` to check
+--set ecs.adress: warning: nothing uses `${ecs.adress}`"
+    );
+}
+
+/// Every key that this build has.
+const WHOLE: &str = r#"
+[node]
+service = "web"
+zone = "eu-west-1a"
+platform = "vm"
+state_dir = "/s"
+workers = 2
+[admin]
+listen = "unix:/run/meshless/admin.sock"
+probes = "0.0.0.0:9991"
+[discovery.edge]
+type = "file"
+path = "/e"
+[defaults]
+timeout = "3s"
+retry = { attempts = 3 }
+[services.api]
+from = "edge/api | static/[::1]:80*2,unix:/run/a.sock"
+protocol = "http2"
+tls = { ca = "system", cert = "/c", key = "/k", server_name = "api.internal" }
+balance = "round-robin"
+connect_timeout = "2s"
+idle_timeout = "1m"
+retry = { on = ["connect", "502", "unavailable"], per_try = "1s", backoff = "1ms..2ms", budget = "10%", min_per_second = 0.5, body_limit = "1KiB", methods = "all" }
+limits = { connections = 1, pending = 0, requests = 3, queue = "4s" }
+[[listeners]]
+name = "in"
+listen = "0.0.0.0:4143"
+protocol = "http"
+tls = { mode = "server", certs = [{ cert = "/c", key = "/k" }], client_ca = "/ca" }
+proxy_protocol = true
+overrides = false
+transparent = false
+limits = { connections = 1, connections_per_address = 0, requests_per_connection = 0, connection_age = "2h", handshake_timeout = "1s", header_timeout = "1s", idle_timeout = "1s", head_bytes = "8KiB", headers = 10, trailer_bytes = "0B", streams = 5, hops = 3, control_frames = { settings = 1, ping = 2, reset = 3, other = 4 } }
+[[routes]]
+name = "one"
+listener = "in"
+match = { host = "*.Example.com", path = "/v1/*" }
+to = "90 * api & 10 * edge/api"
+timeout = "1s"
+[telemetry]
+access_log = "text"
+[shutdown]
+grace = "5s"
+drain = "1m"
+"#;
+
+#[test]
+fn the_whole_shape_stands_in_the_test_for_it() {
+    fn built(schema: &serde_json::Value, found: &mut Vec<String>) {
+        let schema = super::super::schema::resolve(schema);
+        if schema.get(super::super::schema::LATER) == Some(&true.into())
+            && schema.get(super::super::schema::LATER_UNLESS).is_none()
+        {
+            return;
+        }
+        for branch in schema.get("anyOf").and_then(serde_json::Value::as_array).into_iter().flatten() {
+            built(branch, found);
+        }
+        for (key, schema) in schema.get("properties").and_then(serde_json::Value::as_object).into_iter().flatten() {
+            let mut below = Vec::new();
+            built(schema, &mut below);
+            let later = schema.get(super::super::schema::LATER) == Some(&true.into());
+            if !later || schema.get(super::super::schema::LATER_UNLESS).is_some() {
+                found.push(key.clone());
+            }
+            found.append(&mut below);
+        }
+        for inner in ["items", "additionalProperties"]
+            .iter()
+            .filter_map(|key| schema.get(*key))
+            .filter(|inner| inner.is_object())
+        {
+            built(inner, found);
+        }
+    }
+    let mut keys = Vec::new();
+    built(super::super::schema::schema(), &mut keys);
+    assert!(keys.len() > 80, "{}", keys.len());
+    for key in keys {
+        let written = WHOLE.contains(&format!("{key} = ")) || WHOLE.contains(&format!("[{key}"));
+        assert!(written, "`{key}` is built, and not in the test of the whole shape");
+    }
+}
+
+#[test]
+fn the_whole_shape_that_this_build_has_is_taken() {
+    let config = toml(WHOLE).config();
+    let api = &config.services["api"].policies;
+    assert_eq!(api.timeout, Duration::from_secs(3));
+    assert_eq!(api.retry.attempts, 3);
+    assert_eq!(api.retry.on, [RetryOn::Connect, RetryOn::Status(502), RetryOn::GrpcUnavailable].into());
+    assert_eq!(api.limits.pending, 0);
+    assert!(matches!(&api.tls, UpstreamTls::On { client: Some(_), server_name: Some(_), .. }));
+    assert_eq!(config.discovery["edge"], Backend::File { path: "/e".into() });
+    assert_eq!(config.routes[0].host, Some(HostMatch::Suffix(".example.com".to_owned())));
+    assert_eq!(config.routes[0].path, Some(PathMatch::Prefix("/v1".to_owned())));
+    let limits = &config.listeners[0].limits;
+    assert_eq!((limits.head_bytes, limits.control_frames.other, limits.connections_per_address), (8192, 4, 0));
+
+    let view = serde_json::to_value(&config).unwrap();
+    assert_eq!(view["services"]["api"]["from"], "edge/api | static/[::1]:80*2,unix:/run/a.sock");
+    assert_eq!(
+        view["services"]["api"]["policies"]["retry"]["on"],
+        serde_json::json!(["connect", "unavailable", "502"])
+    );
+    assert_eq!(view["services"]["api"]["policies"]["retry"]["backoff"], "1ms..2ms");
+    assert_eq!(view["services"]["api"]["policies"]["retry"]["budget"], "10%");
+    assert_eq!(view["listeners"][0]["limits"]["head_bytes"], "8KiB");
+    assert_eq!(view["listeners"][0]["limits"]["connection_age"], "2h");
+    assert_eq!(view["admin"]["listen"], "unix:/run/meshless/admin.sock");
+    assert_eq!(view["discovery"]["edge"], serde_json::json!({ "type": "file", "path": "/e" }));
+    assert_eq!(view["routes"][0]["timeout"], "1s");
+}
+
+#[test]
+fn what_is_not_built_yet_says_so() {
+    let given = around(
+        r#"
+[ca]
+[identity]
+[register]
+[discovery.consul]
+[discovery.x]
+type = "dns"
+[discovery.static]
+[discovery.other]
+[services.a]
+from = "ecs/prod/api"
+tls = "mesh"
+balance = { kind = "maglev", on = "address" }
+[[listeners]]
+listen = "127.0.0.1:3"
+to = "a"
+transparent = true
+tls = { mode = "strict" }
+[[names]]
+[[routes]]
+to = "a"
+mirror = { to = "a" }
+match = { method = ["GET"], path = "/a/{id}" }
+"#,
+    );
+    assert_eq!(
+        given.problems(),
+        "\
+c.toml:2:2: error: ca: not in this build yet; remove it
+c.toml:3:2: error: identity: not in this build yet; remove it
+c.toml:4:2: error: register: not in this build yet; remove it
+c.toml:5:12: error: discovery.consul: the backend `consul` is not in this build yet; it has `file`
+c.toml:7:8: error: discovery.x.type: `dns` is not in this build yet; it has `file`
+c.toml:8:12: error: discovery.static: `static` is always there and has no keys; remove the table
+c.toml:9:12: error: discovery.other.type: missing: the table's name is not a type; write `type = \"file\"`
+c.toml:11:9: error: services.a.from: the backend `ecs` is not in this build yet; it has `static` and `file`
+c.toml:12:7: error: services.a.tls: `mesh` is not in this build yet; it has `off`
+c.toml:13:11: error: services.a.balance: not in this build yet; remove it
+c.toml:17:1: error: listeners[0].transparent: not in this build yet; remove it
+c.toml:18:16: error: listeners[0].tls.mode: `strict` is not in this build yet; it has `off`, `server`
+c.toml:19:3: error: names: not in this build yet; remove it
+c.toml:22:1: error: routes[0].mirror: not in this build yet; remove it
+c.toml:23:11: error: routes[0].match.method: not in this build yet; remove it
+c.toml:23:36: error: routes[0].match.path: expected a path such as `/v1` or `/v1/*`, found `/a/{id}`; captures are not in this build yet"
+    );
+}
+
+#[test]
+fn names_in_expressions_must_stand_for_something() {
+    let given = around(
+        r#"
+[discovery.files]
+type = "file"
+path = "/e"
+[services.a]
+from = "a | b | file/x | fils/x | files/X | files/x[a=b] | static/host:80 | static/1.2.3.4:80*x | static/1.2.3.4:80,1.2.3.4:80*2"
+"#,
+    );
+    assert_eq!(
+        given.problems(),
+        "\
+c.toml:6:9: error: services.a.from: `a` is this service itself; `from` takes targets such as `static/127.0.0.1:8080`
+c.toml:6:13: error: services.a.from: `b` is not a target; `from` takes targets such as `static/127.0.0.1:8080`, not services
+c.toml:6:17: error: services.a.from: the backend `file` needs a table: add [discovery.file] with a `path`
+c.toml:6:26: error: services.a.from: there is no backend `fils`; add [discovery.fils]; did you mean `files`?
+c.toml:6:35: error: services.a.from: expected the name of a service in the files, found `X`
+c.toml:6:45: error: services.a.from: `files/x[a=b]` takes no options, found `a`
+c.toml:6:60: error: services.a.from: expected an IP address and a port such as `127.0.0.1:8080`, or `unix:/path`, found `host:80`
+c.toml:6:77: error: services.a.from: expected a weight from 0 to 100000, found `x`
+c.toml:6:99: error: services.a.from: `1.2.3.4:80` stands there twice; give it a weight instead"
+    );
+}
+
+#[test]
+fn listeners_share_no_name_and_no_address() {
+    let given = toml(
+        r#"
+[[listeners]]
+name = "a"
+listen = "127.0.0.1:80"
+to = "static/127.0.0.1:2"
+[[listeners]]
+name = "a"
+listen = "0.0.0.0:80"
+to = "static/127.0.0.1:2"
+[[listeners]]
+listen = "127.0.0.1:9990"
+to = "static/127.0.0.1:2"
+[[listeners]]
+listen = "127.0.0.1:0"
+to = "static/127.0.0.1:2"
+[[listeners]]
+name = "b"
+listen = "127.0.0.1:0"
+protocol = "tcp"
+[[listeners]]
+listen = "127.0.0.1:81"
+protocol = "tls-passthrough"
+tls = { mode = "server" }
+to = "static/127.0.0.1:2"
+"#,
+    );
+    assert_eq!(
+        given.problems(),
+        "\
+c.toml:7:8: error: listeners[1].name: listeners[0] has this name already; names are unique
+c.toml:8:10: error: listeners[1].listen: `0.0.0.0:80` is taken by listeners[0].listen already
+c.toml:11:10: error: listeners[2].listen: `127.0.0.1:9990` is taken by admin.listen already
+c.toml:16:1: error: listeners[4]: a `tcp` listener needs `to`: there is nothing that routes could match
+c.toml:23:1: error: listeners[5].tls: a `tls-passthrough` listener passes TLS on unopened; remove `tls`, or change `protocol`
+c.toml:23:1: error: listeners[5].tls.cert: missing: `mode = \"server\"` needs `cert` and `key`, or `certs`"
+    );
+}
+
+#[test]
+fn a_listener_that_strangers_reach_by_accident_is_a_warning() {
+    let given = toml("[[listeners]]\nlisten = \"0.0.0.0:80\"\n[[routes]]\nto = \"static/127.0.0.1:2\"\n");
+    assert_eq!(
+        given.warnings(),
+        "c.toml:2:10: warning: listeners[0].listen: is not on loopback, and routes without `listener` apply to it (routes[0]); name its listener in each route"
+    );
+    let given = toml(
+        "[[listeners]]\nlisten = \"0.0.0.0:80\"\n[[routes]]\nlistener = \"0.0.0.0:80\"\nto = \"static/127.0.0.1:2\"\n",
+    );
+    assert_eq!(given.warnings(), "");
+}
+
+#[test]
+fn a_route_that_nothing_can_reach_is_a_warning() {
+    let given = toml(
+        r#"
+[[listeners]]
+name = "a"
+listen = "127.0.0.1:80"
+[[listeners]]
+name = "b"
+listen = "127.0.0.1:81"
+to = "static/127.0.0.1:2"
+[[routes]]
+match = { host = "*.x", path = "/a/*" }
+to = "static/127.0.0.1:2"
+[[routes]]
+listener = "a"
+match = { host = "y.x", path = "/a/b" }
+to = "static/127.0.0.1:2"
+[[routes]]
+match = { host = "x", path = "/a" }
+to = "static/127.0.0.1:2"
+[[routes]]
+match = { host = "z.x", path = "/ab" }
+to = "static/127.0.0.1:2"
+[[routes]]
+listener = "b"
+to = "static/127.0.0.1:2"
+[[routes]]
+match = { path = "/*" }
+to = "static/127.0.0.1:2"
+[[routes]]
+to = "static/127.0.0.1:2"
+"#,
+    );
+    assert_eq!(
+        given.warnings(),
+        "\
+c.toml:12:1: warning: routes[1]: nothing can reach it: routes[0] stands before it and matches all that it matches
+c.toml:23:12: warning: routes[4].listener: the listener `b` has `to`, which wins over routes
+c.toml:28:1: warning: routes[6]: nothing can reach it: routes[5] stands before it and matches all that it matches"
+    );
+}
+
+#[test]
+fn hosts_and_paths_that_match_nothing_are_refused() {
+    let given = |matches: &str| {
+        let text = format!(
+            "[[listeners]]\nlisten = \"127.0.0.1:1\"\n[[routes]]\nto = \"static/127.0.0.1:2\"\nmatch = {{ {matches} }}\n"
+        );
+        toml(&text).load()
+    };
+    for host in ["", "*", "a:80", "http://a", "a b", "*.", "a..b", "*.*.a", "[::1", "*.[::1]"] {
+        assert!(given(&format!("host = \"{host}\"")).is_err(), "{host}");
+    }
+    for host in ["a", "A.b", "*.a", "127.0.0.1", "[::1]", "a_b"] {
+        assert!(given(&format!("host = \"{host}\"")).is_ok(), "{host}");
+    }
+    for path in ["", "a", "/a*", "/*/a", "/a?b", "/a/../b", "//", "/a b", "/a//*"] {
+        assert!(given(&format!("path = \"{path}\"")).is_err(), "{path}");
+    }
+    for path in ["/", "/a", "/a/", "/a/*", "/*", "/%20"] {
+        assert!(given(&format!("path = \"{path}\"")).is_ok(), "{path}");
+    }
+}
+
+#[test]
+fn durations_of_nothing_are_refused_where_they_mean_nothing() {
+    let given = around("[defaults]\ntimeout = \"0s\"\n[shutdown]\ngrace = \"0s\"\n");
+    assert_eq!(given.problems(), "c.toml:2:11: error: defaults.timeout: expected more than 0s");
+}
+
+#[test]
+fn the_state_directory_is_that_of_systemd_unless_one_is_written() {
+    let config = toml(SMALLEST).variable("STATE_DIRECTORY", "/var/lib/a:/var/lib/b").config();
+    assert_eq!(config.node.state_dir, Some(PathBuf::from("/var/lib/a")));
+}
+
+#[test]
+fn a_table_of_yaml_may_be_empty() {
+    let text = "node:\nlisteners:\n  - listen: 127.0.0.1:1\n    to: static/127.0.0.1:2\n";
+    assert!(Given::default().file("c.yaml", text).load().is_ok());
+    let text = "node: { zone: }\nlisteners:\n  - listen: 127.0.0.1:1\n    to: static/127.0.0.1:2\n";
+    assert_eq!(
+        Given::default().file("c.yaml", text).problems(),
+        "c.yaml:1:13: error: node.zone: expected a string, found nothing"
+    );
+}

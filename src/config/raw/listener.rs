@@ -1,0 +1,154 @@
+//! `[[listeners]]`.
+
+use std::path::PathBuf;
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use crate::config::units::{Period, Size};
+
+/// A listener: where requests come in.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Listener {
+    /// Its name; names are unique. Default: its address.
+    pub name: Option<String>,
+    /// An IP address and a port (0 asks for a free one), or `unix:` and an absolute path. Required.
+    pub listen: Option<String>,
+    /// What it expects. Default `auto`: HTTP/1.1 or HTTP/2.
+    pub protocol: Option<ListenerProtocol>,
+    /// A target expression: everything goes there, instead of by routes. Default: not set.
+    pub to: Option<String>,
+    /// TLS of the listener. Default: off.
+    pub tls: Option<ListenerTls>,
+    /// Each connection begins with a PROXY protocol header, version 1 or 2. Default false.
+    pub proxy_protocol: Option<bool>,
+    /// Limits and timeouts.
+    pub limits: Option<ListenerLimits>,
+    /// Requests may change their target by a header.
+    #[schemars(extend("x-later" = true, "x-later-unless" = false))]
+    pub overrides: Option<bool>,
+    /// Takes the original destination of redirected connections.
+    #[schemars(extend("x-later" = true, "x-later-unless" = false))]
+    pub transparent: Option<bool>,
+    /// Which identities may do what.
+    #[schemars(extend("x-later" = true))]
+    pub allow: Option<Vec<Allow>>,
+}
+
+/// What a listener expects.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+#[allow(missing_docs, reason = "the words say it")]
+pub enum ListenerProtocol {
+    Auto,
+    Http,
+    Tcp,
+    TlsPassthrough,
+}
+
+/// TLS of a listener.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct ListenerTls {
+    /// `off`, or `server` with certificates. Required.
+    pub mode: Option<TlsMode>,
+    /// For `server`: certificate chain, a PEM file, leaf first; with `key`.
+    pub cert: Option<PathBuf>,
+    /// For `server`: private key, a PEM file; with `cert`.
+    pub key: Option<PathBuf>,
+    /// For `server`: several certificates, chosen by SNI, instead of `cert` and `key`; the first one where none fits.
+    pub certs: Option<Vec<CertifiedKey>>,
+    /// For `server`: client certificates are asked for and must be signed by one of these, a PEM file. Default: not set.
+    pub client_ca: Option<PathBuf>,
+}
+
+/// How a listener does TLS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+#[schemars(extend("x-later-values" = ["strict", "permissive"]))]
+#[allow(missing_docs, reason = "the words say it")]
+pub enum TlsMode {
+    Off,
+    Strict,
+    Permissive,
+    Server,
+}
+
+/// A certificate chain and its key.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct CertifiedKey {
+    /// Certificate chain, a PEM file, leaf first. Required.
+    pub cert: Option<PathBuf>,
+    /// Private key, a PEM file. Required.
+    pub key: Option<PathBuf>,
+}
+
+/// Limits and timeouts of a listener.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct ListenerLimits {
+    /// Open connections. Default 10,000.
+    #[schemars(range(min = 1))]
+    pub connections: Option<usize>,
+    /// Open connections of one client address, loopback and Unix peers exempt; 0 is no limit. Default 1,000.
+    #[schemars(range(min = 0))]
+    pub connections_per_address: Option<usize>,
+    /// Requests on one connection before it is closed in order; 0 is no limit. Default 10,000.
+    #[schemars(range(min = 0))]
+    pub requests_per_connection: Option<u64>,
+    /// Age at which a connection is closed in order. Default `1h`.
+    pub connection_age: Option<Period>,
+    /// Until a TLS handshake, and a PROXY header, is done. Default `10s`.
+    pub handshake_timeout: Option<Period>,
+    /// From the first byte of a head to its end. Default `10s`.
+    pub header_timeout: Option<Period>,
+    /// Longest silence between requests. Default `60s`.
+    pub idle_timeout: Option<Period>,
+    /// Request line and headers; `1KiB` to `1MiB`. Default `16KiB`.
+    pub head_bytes: Option<Size>,
+    /// Header lines, 1 to 1,000. Default 100.
+    #[schemars(range(min = 1, max = 1000))]
+    pub headers: Option<usize>,
+    /// Trailers; at most `1MiB`. Default `8KiB`.
+    pub trailer_bytes: Option<Size>,
+    /// Concurrent HTTP/2 streams of one connection. Default 100.
+    #[schemars(range(min = 1, max = 100_000))]
+    pub streams: Option<u32>,
+    /// `Via` hops over which a request is a loop. Default 16.
+    #[schemars(range(min = 1, max = 1000))]
+    pub hops: Option<usize>,
+    /// Most HTTP/2 control frames in 10 s on one connection.
+    pub control_frames: Option<ControlFrames>,
+}
+
+/// Most HTTP/2 control frames in 10 s on one connection.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct ControlFrames {
+    /// SETTINGS. Default 50.
+    #[schemars(range(min = 1))]
+    pub settings: Option<u32>,
+    /// PING. Default 100.
+    #[schemars(range(min = 1))]
+    pub ping: Option<u32>,
+    /// `RST_STREAM`, where they are also more than half of the streams opened. Default 100.
+    #[schemars(range(min = 1))]
+    pub reset: Option<u32>,
+    /// Empty DATA, PRIORITY, needless `WINDOW_UPDATE` and unknown kinds. Default 1,000.
+    #[schemars(range(min = 1))]
+    pub other: Option<u32>,
+}
+
+/// Which identity may do what.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Allow {
+    /// SPIFFE ID of the client.
+    pub from: Option<String>,
+    /// Methods.
+    pub methods: Option<Vec<String>>,
+    /// Path.
+    pub path: Option<String>,
+}

@@ -1,0 +1,239 @@
+//! `[node]`, `[admin]`, `[discovery]`, `[telemetry]`, `[shutdown]`, and the tables that later builds know.
+
+use std::path::PathBuf;
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use crate::config::units::{Period, Ratio};
+
+/// This process.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Node {
+    /// The service that we ask to be. Default: not set.
+    pub service: Option<String>,
+    /// Our zone, such as `eu-west-1a`. Default: not set.
+    pub zone: Option<String>,
+    /// Where this process runs. Default `auto`.
+    pub platform: Option<Platform>,
+    /// Where last-known-good snapshots are kept. Default `$STATE_DIRECTORY`, else `/var/lib/meshless`.
+    pub state_dir: Option<PathBuf>,
+    /// Worker threads, 1 to 1,024. Default: the CPUs that this process may use.
+    #[schemars(range(min = 1, max = 1024))]
+    pub workers: Option<usize>,
+}
+
+/// Where this process runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+#[schemars(extend("x-later-values" = ["ecs", "kubernetes", "ec2", "nomad"]))]
+#[allow(missing_docs, reason = "they are named as the platforms are")]
+pub enum Platform {
+    Auto,
+    Ecs,
+    Kubernetes,
+    Ec2,
+    Nomad,
+    Vm,
+}
+
+/// The admin interface.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Admin {
+    /// The whole interface: a loopback address and port, or `unix:` and a path. Default `127.0.0.1:9990`.
+    pub listen: Option<String>,
+    /// `/live`, `/ready` and `/metrics` alone, for kubelet, load balancers and Prometheus. Default: not set.
+    pub probes: Option<String>,
+}
+
+/// A backend.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Discovery {
+    /// What kind of backend it is. Default: the table's name, if that is a type.
+    #[serde(rename = "type")]
+    pub kind: Option<DiscoveryType>,
+    /// For `file`: a file or a directory of files with `[[services.NAME]]` tables; changes apply at once. Required.
+    pub path: Option<PathBuf>,
+    /// For `consul`: the agent's address.
+    #[schemars(extend("x-later" = true))]
+    pub address: Option<String>,
+    /// For `consul`: a file that holds the token.
+    #[schemars(extend("x-later" = true))]
+    pub token_file: Option<PathBuf>,
+    /// For `ecs`: the region.
+    #[schemars(extend("x-later" = true))]
+    pub region: Option<String>,
+    /// For `dns`: addresses of resolvers.
+    #[schemars(extend("x-later" = true))]
+    pub resolvers: Option<Vec<String>>,
+}
+
+/// What kind of backend it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+#[schemars(extend("x-later-values" = ["cloudmap", "consul", "dns", "ecs", "kubernetes"]))]
+#[allow(missing_docs, reason = "they are named as the backends are")]
+pub enum DiscoveryType {
+    Cloudmap,
+    Consul,
+    Dns,
+    Ecs,
+    File,
+    Kubernetes,
+}
+
+/// Logs, metrics and traces.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Telemetry {
+    /// Form of the access log. Default `json`.
+    pub access_log: Option<AccessLog>,
+    /// Where traces go.
+    #[schemars(extend("x-later" = true))]
+    pub traces: Option<Traces>,
+}
+
+/// Form of the access log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+#[allow(missing_docs, reason = "the words say it")]
+pub enum AccessLog {
+    Json,
+    Text,
+    Off,
+}
+
+/// Where traces go.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Traces {
+    /// URL of an OTLP collector.
+    pub otlp: Option<String>,
+    /// Share of requests that are traced.
+    pub sample: Option<Ratio>,
+}
+
+/// What happens on a signal to end.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Shutdown {
+    /// Goes on accepting so long after SIGTERM. Default `0s`.
+    pub grace: Option<Period>,
+    /// Longest wait for what is in flight. Default `25s`.
+    pub drain: Option<Period>,
+}
+
+/// Logical names.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Name {
+    /// Pattern of a host, such as `{service}.{env}.mesh`.
+    #[serde(rename = "match")]
+    pub matches: Option<String>,
+    /// Target expression with the captures of the pattern.
+    pub target: Option<String>,
+}
+
+/// A certificate authority.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Ca {
+    /// Where it listens.
+    pub listen: Option<String>,
+    /// Lifetime of a leaf.
+    pub leaf_ttl: Option<Period>,
+    /// Who gets which identity.
+    pub allow: Option<Vec<CaAllow>>,
+}
+
+/// Who gets which identity.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct CaAllow {
+    /// Who attests.
+    pub attestor: Option<Attestor>,
+    /// Namespace in Kubernetes.
+    pub namespace: Option<String>,
+    /// Service account in Kubernetes.
+    pub service_account: Option<String>,
+    /// Path of the identity, such as `/svc/api`.
+    pub id: Option<String>,
+}
+
+/// How an identity is attested.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+#[allow(missing_docs, reason = "they are named as the methods are")]
+pub enum Attestor {
+    Auto,
+    AwsIam,
+    Ec2,
+    JoinToken,
+    Kubernetes,
+    X509,
+}
+
+/// The identity of this workload.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Identity {
+    /// Trust domain of the SPIFFE ID.
+    pub trust_domain: Option<String>,
+    /// URL of the authority, `embedded`, or files that another agent writes.
+    pub authority: Option<Authority>,
+    /// Certificates of the authority.
+    pub authority_bundle: Option<PathBuf>,
+    /// Pin of the authority, `sha256:…`.
+    pub authority_pin: Option<String>,
+    /// How this workload is attested.
+    pub attest: Option<Attestor>,
+    /// File of the join token.
+    pub token_file: Option<PathBuf>,
+}
+
+/// Who issues the identity.
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum Authority {
+    /// URL, or `embedded`.
+    Url(String),
+    /// Files that another agent writes.
+    Files(AuthorityFiles),
+}
+
+/// Files that another agent writes.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct AuthorityFiles {
+    /// Chain, leaf first.
+    pub chain: Option<PathBuf>,
+    /// Private key.
+    pub key: Option<PathBuf>,
+    /// Trust bundle.
+    pub bundle: Option<PathBuf>,
+}
+
+/// Registers this workload in a backend.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Register {
+    /// Name of the backend.
+    pub backend: Option<String>,
+    /// Name of the listener whose address is registered.
+    pub listener: Option<String>,
+    /// Checks before and while it is registered.
+    pub check: Option<RegisterCheck>,
+}
+
+/// A check of what is registered.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct RegisterCheck {
+    /// Path of an HTTP check.
+    pub path: Option<String>,
+    /// Time between two checks.
+    pub interval: Option<Period>,
+}
