@@ -1,5 +1,12 @@
 //! The integration tests, in one binary: every further one would be another link.
 
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    reason = "all of this is test code; clippy excuses only functions that are tests themselves"
+)]
+
 mod http1;
 
 #[path = "../support/corpus.rs"]

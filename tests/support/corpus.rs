@@ -248,7 +248,7 @@ fn trick(bytes: &mut Vec<u8>, lines: &[&str], kind: u8, place: usize, which: usi
         // Another body, and what followed the head becomes the next message.
         5 => {
             let head = find(bytes, b"\r\n\r\n").map_or(bytes.len(), |at| at + 4);
-            let keep = if place % 2 == 0 { head } else { bytes.len() };
+            let keep = if place.is_multiple_of(2) { head } else { bytes.len() };
             bytes.splice(head..keep, pick(BODIES, which).bytes());
         }
         6 => bytes.insert(at, BYTES[which % BYTES.len()]),

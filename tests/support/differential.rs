@@ -198,7 +198,7 @@ async fn hyper_requests(bytes: &[u8]) -> Vec<Message> {
 }
 
 async fn hyper_response(method: &Method, bytes: &[u8]) -> Option<Message> {
-    let io = TokioIo::new(Reply { reply: io::Cursor::new(bytes.to_vec()), asked: false, waiting: None });
+    let io = TokioIo::new(Reply { answer: io::Cursor::new(bytes.to_vec()), asked: false, waiting: None });
     let (mut sender, connection) = hyper::client::conn::http1::handshake(io).await.ok()?;
     let uri = if *method == Method::CONNECT { "a:1" } else { "/" };
     let request = Request::builder().method(method).uri(uri).header("host", "a").body(Empty::<Bytes>::new()).ok()?;
@@ -218,7 +218,7 @@ async fn hyper_response(method: &Method, bytes: &[u8]) -> Option<Message> {
 
 /// A server that answers once it was asked; hyper's client takes an answer that is there before as an error.
 struct Reply {
-    reply: io::Cursor<Vec<u8>>,
+    answer: io::Cursor<Vec<u8>>,
     asked: bool,
     waiting: Option<Waker>,
 }
@@ -226,7 +226,7 @@ struct Reply {
 impl AsyncRead for Reply {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         if self.asked {
-            return Pin::new(&mut self.reply).poll_read(cx, buffer);
+            return Pin::new(&mut self.answer).poll_read(cx, buffer);
         }
         self.waiting = Some(cx.waker().clone());
         Poll::Pending

@@ -22,7 +22,8 @@ pub struct ResponseHead {
     /// to HEAD and in a 304, and `framing` otherwise.
     pub announced: Framing,
     /// Whether the connection can be used again once the body is read. False if the body ends with the connection, and
-    /// if a 1xx or 204 announces a body: it cannot have one, and a server that believes otherwise will send it.
+    /// if a 1xx or 204 announces a body: it cannot have one, and a server that believes otherwise will send it. False in
+    /// an interim response holds for the final one as well.
     pub keep_alive: bool,
     /// The one Upgrade field, if Connection names it and the version is 1.1; what was switched to if the status is 101.
     pub upgrade: Option<HeaderValue>,
