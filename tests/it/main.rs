@@ -1,5 +1,18 @@
-//! The integration tests: one binary.
+//! The integration tests, in one binary: every further one would be another link.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "the helpers of tests fail by panicking, like the tests")]
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    reason = "all of this is test code; clippy excuses only functions that are tests themselves"
+)]
 
 mod check;
+mod http1;
+
+#[path = "../support/corpus.rs"]
+mod corpus;
+#[path = "../support/differential.rs"]
+mod differential;
+#[path = "../support/invariants.rs"]
+mod invariants;
