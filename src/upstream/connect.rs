@@ -86,7 +86,13 @@ pub(crate) async fn connect(
             return Err(ConnectError { label: "tls", why });
         }
     };
-    let session = TlsConnector::from(tls.config.clone())
+    let config = match wanted {
+        Wanted::Bytes => &tls.bytes,
+        Wanted::Either => &tls.either,
+        Wanted::Http1 => &tls.http1,
+        Wanted::Http2 => &tls.http2,
+    };
+    let session = TlsConnector::from(config.clone())
         .connect(name, stream)
         .await
         .map_err(|error| ConnectError { label: "tls", why: format!("TLS: {error}") })?;

@@ -32,7 +32,14 @@ pub(crate) struct UpstreamPlan {
 /// TLS to an upstream: built outside, because it reads files.
 #[derive(Debug)]
 pub(crate) struct TlsClient {
-    pub(crate) config: Arc<rustls::ClientConfig>,
+    /// Without ALPN.
+    pub(crate) bytes: Arc<rustls::ClientConfig>,
+    /// ALPN h2 and http/1.1.
+    pub(crate) either: Arc<rustls::ClientConfig>,
+    /// ALPN http/1.1 alone.
+    pub(crate) http1: Arc<rustls::ClientConfig>,
+    /// ALPN h2 alone.
+    pub(crate) http2: Arc<rustls::ClientConfig>,
     /// Name to ask for and to check; `None`: the endpoint's address.
     pub(crate) server_name: Option<rustls::pki_types::ServerName<'static>>,
 }

@@ -1,0 +1,88 @@
+//! `meshless run`: the gateway or sidecar.
+
+use std::collections::BTreeMap;
+use std::io::{self, IsTerminal};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use clap::Args;
+use meshless::compose::{Gateway, Options, StartError};
+use meshless::telemetry::log::{self, LogFormat};
+use meshless_platforms::{Process, Surroundings};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use super::{Exit, complain};
+
+/// Run the gateway: SIGTERM drains, SIGINT drains without grace, a second one ends at once, SIGHUP reloads.
+#[derive(Debug, Args)]
+pub(super) struct Run {
+    /// Configuration file, or directory of files.
+    #[arg(short, long = "config", required = true, value_name = "PATH")]
+    config: Vec<PathBuf>,
+    /// Value for `${KEY}` in the configuration, such as `ecs.cluster=prod`.
+    #[arg(long = "set", value_name = "KEY=VALUE", value_parser = super::check::key_value)]
+    sets: Vec<(String, String)>,
+    /// Log more: debug, twice for trace.
+    #[arg(short, long, action = clap::ArgAction::Count)]
+    verbose: u8,
+}
+
+impl Run {
+    pub(super) fn run(self) -> Exit {
+        let filter = log::filter(self.verbose, Process.variable("RUST_LOG").as_deref());
+        let log_level = match log::install(LogFormat::for_terminal(io::stderr().is_terminal()), &filter) {
+            Ok(level) => level,
+            Err(error) => return complain(&format!("log: {error}\n"), Exit::Wrong),
+        };
+        let sets: BTreeMap<_, _> = self.sets.into_iter().collect();
+        let options = Options { paths: self.config, sets, surroundings: Arc::new(Process), log_level };
+        let mut gateway = match Gateway::start(options) {
+            Ok(gateway) => gateway,
+            Err(error @ StartError::Configuration(_)) => return complain(&format!("{error}\n"), Exit::Wrong),
+            Err(error) => return complain(&format!("meshless: {error}\n"), Exit::Failed),
+        };
+        tracing::info!(admin = %gateway.admin, version = env!("CARGO_PKG_VERSION"), "Started.");
+        let exit = serve(&mut gateway);
+        gateway.finish();
+        exit
+    }
+}
+
+/// Handles signals until the gateway has ended.
+pub(super) fn serve(gateway: &mut Gateway) -> Exit {
+    let ended = gateway.ended();
+    let handled = gateway.block_on(async {
+        let (mut hangup, mut interrupt, mut terminate) = signals()?;
+        let mut ended = std::pin::pin!(ended);
+        let mut draining = false;
+        loop {
+            let grace = tokio::select! {
+                () = &mut ended => return Ok(Exit::Done),
+                _ = hangup.recv() => {
+                    gateway.reload();
+                    continue;
+                }
+                _ = interrupt.recv() => false,
+                _ = terminate.recv() => true,
+            };
+            if draining {
+                tracing::warn!("A second signal: ending at once.");
+                return Ok(Exit::Done);
+            }
+            draining = true;
+            gateway.drain(grace);
+        }
+    });
+    match handled {
+        Some(Ok(exit)) => exit,
+        Some(Err(error)) => {
+            let error: io::Error = error;
+            complain(&format!("signals: {error}\n"), Exit::Failed)
+        }
+        None => Exit::Failed,
+    }
+}
+
+fn signals() -> io::Result<(Signal, Signal, Signal)> {
+    Ok((signal(SignalKind::hangup())?, signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?))
+}

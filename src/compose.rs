@@ -1,0 +1,262 @@
+//! The composition root: opens every part, spawns every task. Start-up is a reload from nothing.
+//!
+//! One task owns what changes (configuration, followed targets, listeners) and is told of everything by messages, so no
+//! lock guards it. It publishes a [`Table`] for the data path and a status for the admin interface.
+
+mod control;
+mod listeners;
+mod panics;
+mod status;
+mod targets;
+mod tls;
+mod watch;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use meshless_platforms::Surroundings;
+use tokio::runtime::Runtime;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
+
+use crate::admin::{self, Access, Admin, AdminListener};
+use crate::config::{self, AccessLog as AccessLogFormat, Config, ListenAddress, Problem, Problems};
+use crate::follow::last_known_good::LastKnownGood;
+use crate::sockets::BindError;
+use crate::telemetry::access_log::{AccessLog, Format};
+use crate::telemetry::log::LogLevel;
+use crate::telemetry::metrics::{ControlMetrics, Registry, process};
+use crate::upstream::Table;
+use crate::worker;
+use crate::listener::Crew;
+
+use control::Control;
+pub(crate) use control::Event;
+use status::Status;
+
+/// Longest that an access log whose reader hangs may hold up the end.
+const LOG_CLOSE: Duration = Duration::from_secs(1);
+
+/// What a gateway is started from.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Configuration files or directories.
+    pub paths: Vec<PathBuf>,
+    /// Values of `--set`.
+    pub sets: BTreeMap<String, String>,
+    /// The environment.
+    pub surroundings: Arc<dyn Surroundings>,
+    /// Handle of the log's level.
+    pub log_level: LogLevel,
+}
+
+/// Why a gateway did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The admin interface has no socket.
+    #[error("admin: {0}")]
+    Admin(#[from] admin::BindError),
+    /// A listener has no socket.
+    #[error("{0}")]
+    Bind(#[from] BindError),
+    /// The configuration is wrong.
+    #[error("{0}")]
+    Configuration(Problems),
+    /// The system refuses threads or descriptors.
+    #[error("cannot start: {0}")]
+    System(#[from] std::io::Error),
+    /// Something that the configuration names cannot be used.
+    #[error("{0}")]
+    Unusable(String),
+}
+
+/// A gateway that runs. Dropping it ends it at once.
+#[derive(Debug)]
+pub struct Gateway {
+    runtime: Option<Runtime>,
+    events: mpsc::UnboundedSender<Event>,
+    ended: Option<oneshot::Receiver<()>>,
+    access_log: Option<(AccessLog, std::thread::JoinHandle<()>)>,
+    status: Arc<Status>,
+    /// Where the admin interface listens.
+    pub admin: ListenAddress,
+    /// Where `/live /ready /metrics` alone are served.
+    pub probes: Option<ListenAddress>,
+    /// What `check` warns of.
+    pub warnings: Vec<Problem>,
+}
+
+impl Gateway {
+    /// Reads the configuration and starts everything. Returns when all listeners are bound; see `/ready` for the rest.
+    pub fn start(options: Options) -> Result<Self, StartError> {
+        let loaded = config::load(&options.paths, &*options.surroundings, &options.sets)
+            .map_err(StartError::Configuration)?;
+        panics::install();
+        let epoch = Instant::now();
+        let registry = Registry::new(epoch);
+        process::register(&registry);
+        let metrics = ControlMetrics::new(&registry);
+        panics::count_in(metrics.panics());
+        let access_log = open_access_log(&loaded.config, &registry)?;
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .thread_name("control")
+            .enable_all()
+            .build()?;
+        let table = Arc::new(ArcSwap::from_pointee(Table::default()));
+        let (events, inbox) = mpsc::unbounded_channel();
+        let (held_failed, mut held_inbox) = mpsc::unbounded_channel();
+        let workers = start_workers(&loaded.config, &table, &registry, access_log.as_ref().map(|log| &log.0), epoch, &held_failed)?;
+        let status = Arc::new(Status::new(table.clone(), events.clone(), epoch));
+        let admin_listener = AdminListener::bind(&loaded.config.admin.listen, Access::Full)?;
+        let admin_address = admin_listener.address()?;
+        let probes = loaded.config.admin.probes.as_ref().map(|address| AdminListener::bind(address, Access::Probes));
+        let probes = probes.transpose()?;
+        let probes_address = probes.as_ref().map(AdminListener::address).transpose()?;
+        let disk = loaded.config.node.state_dir.as_deref().map(LastKnownGood::new);
+        let warnings = loaded.warnings.clone();
+        let (end, ended) = oneshot::channel();
+        let control = Control::new(control::Parts {
+            options: options.clone(),
+            table,
+            status: status.clone(),
+            workers,
+            metrics,
+            disk: disk.as_ref().map(|(handle, _)| handle.clone()),
+            events: events.clone(),
+            end,
+            seed: fastrand::u64(..),
+            epoch,
+        });
+        let forward = events.clone();
+        runtime.spawn(async move {
+            while let Some((target, address)) = held_inbox.recv().await {
+                let _ = forward.send(Event::HeldFailed(target, address));
+            }
+        });
+        let disk_writer = disk.map(|(handle, writer)| {
+            drop(handle);
+            runtime.spawn(writer.run())
+        });
+        let admin = Admin { view: status.clone(), registry, log_level: options.log_level };
+        runtime.spawn(admin::serve(admin_listener, admin.clone()));
+        if let Some(probes) = probes {
+            runtime.spawn(admin::serve(probes, admin));
+        }
+        // Not on the caller's thread: it may be a runtime's of its own.
+        let (first, result) = std::sync::mpsc::sync_channel(1);
+        runtime.spawn(control.run(loaded, inbox, first, disk_writer));
+        result.recv().map_err(|_| StartError::Unusable("control ended while it started".to_owned()))??;
+        runtime.spawn(watch::watch(options.paths, status.clone(), events.clone()));
+        Ok(Self {
+            runtime: Some(runtime),
+            events,
+            ended: Some(ended),
+            access_log,
+            status,
+            admin: admin_address,
+            probes: probes_address,
+            warnings,
+        })
+    }
+
+    /// Returns where the listeners listen, by name, with the ports that the kernel gave.
+    pub fn addresses(&self) -> BTreeMap<String, ListenAddress> {
+        self.status.addresses()
+    }
+
+    /// Reads the configuration again, as SIGHUP does. Does not wait; `/config` and the log say how it went.
+    pub fn reload(&self) {
+        let _ = self.events.send(Event::Reload);
+    }
+
+    /// Begins to drain; `grace`: go on accepting for the configured time first. Does not wait.
+    pub fn drain(&self, grace: bool) {
+        self.status.begin_drain(grace);
+    }
+
+    /// Runs a future on the control runtime, next to everything else.
+    pub fn block_on<T>(&self, future: impl Future<Output = T>) -> Option<T> {
+        self.runtime.as_ref().map(|runtime| runtime.block_on(future))
+    }
+
+    /// Returns what waits until the gateway has drained.
+    pub fn ended(&mut self) -> impl Future<Output = ()> + use<> {
+        let ended = self.ended.take();
+        async move {
+            if let Some(ended) = ended {
+                let _ = ended.await;
+            }
+        }
+    }
+
+    /// Ends what is left: flushes the access log, stops the control runtime.
+    pub fn finish(mut self) {
+        self.close();
+    }
+
+    fn close(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_timeout(Duration::from_millis(200));
+        }
+        if let Some((log, writer)) = self.access_log.take() {
+            log.close();
+            let deadline = std::time::Instant::now() + LOG_CLOSE;
+            while !writer.is_finished() && std::time::Instant::now() < deadline {
+                std::thread::park_timeout(Duration::from_millis(5));
+            }
+        }
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        let _ = self.events.send(Event::End);
+        self.close();
+    }
+}
+
+fn open_access_log(
+    config: &Config,
+    registry: &Arc<Registry>,
+) -> Result<Option<(AccessLog, std::thread::JoinHandle<()>)>, StartError> {
+    let format = match config.telemetry.access_log {
+        AccessLogFormat::Json => Format::Json,
+        AccessLogFormat::Text => Format::Text,
+        AccessLogFormat::Off => return Ok(None),
+    };
+    let (log, writer) = AccessLog::to_stdout(format, registry)?;
+    let thread = std::thread::Builder::new().name("access-log".to_owned()).spawn(move || writer.run())?;
+    Ok(Some((log, thread)))
+}
+
+fn start_workers(
+    config: &Config,
+    table: &Arc<ArcSwap<Table>>,
+    registry: &Arc<Registry>,
+    access_log: Option<&AccessLog>,
+    epoch: Instant,
+    held_failed: &mpsc::UnboundedSender<crate::proxy::HeldFailed>,
+) -> Result<Vec<worker::Worker>, StartError> {
+    let count = config.node.workers.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
+    let (senders, receivers): (Vec<_>, Vec<_>) = (0..count).map(|_| mpsc::unbounded_channel()).unzip();
+    let crew = Crew::new(senders);
+    let mut workers = Vec::with_capacity(count);
+    for (number, handoffs) in receivers.into_iter().enumerate() {
+        workers.push(worker::start(worker::Parts {
+            number,
+            table: table.clone(),
+            registry: registry.clone(),
+            access_log: access_log.cloned(),
+            seed: fastrand::u64(..),
+            epoch,
+            held_failed: held_failed.clone(),
+            crew: crew.clone(),
+            handoffs,
+        })?);
+    }
+    Ok(workers)
+}

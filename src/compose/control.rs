@@ -1,0 +1,310 @@
+//! The task that owns what changes.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use arc_swap::ArcSwap;
+use meshless_discovery::{Address, Target};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+
+use super::listeners::Listeners;
+use super::status::Status;
+use super::targets::Targets;
+use super::{Options, StartError, tls};
+use crate::config::{self, Config, Loaded};
+use crate::follow::Followed;
+use crate::follow::last_known_good::LastKnownGood;
+use crate::telemetry::metrics::ControlMetrics;
+use crate::upstream::Table;
+use crate::upstream::plan::Plan;
+use crate::upstream::reconcile::Reconciler;
+use crate::worker::{Command, Worker};
+
+/// How long a change waits for the first answers of targets that it names anew, so that it is not served without them.
+const FIRST_ANSWERS: Duration = Duration::from_secs(2);
+/// How often metrics of discovery and readiness are looked after.
+const TICK: Duration = Duration::from_millis(500);
+/// Longest wait for the disk at the end.
+const FLUSH: Duration = Duration::from_secs(2);
+
+/// What control is told.
+#[derive(Debug)]
+pub(crate) enum Event {
+    /// Drain: after the grace period, or at once.
+    Drain { grace: bool },
+    /// End without waiting for anything.
+    End,
+    /// A held endpoint could not be connected to.
+    HeldFailed(Target, Address),
+    /// Read the configuration again.
+    Reload,
+    /// Another snapshot of a target, by a following of this generation.
+    Snapshot(Target, u64),
+}
+
+pub(super) struct Parts {
+    pub(super) options: Options,
+    pub(super) table: Arc<ArcSwap<Table>>,
+    pub(super) status: Arc<Status>,
+    pub(super) workers: Vec<Worker>,
+    pub(super) metrics: ControlMetrics,
+    pub(super) disk: Option<LastKnownGood>,
+    pub(super) events: mpsc::UnboundedSender<Event>,
+    pub(super) end: oneshot::Sender<()>,
+    pub(super) seed: u64,
+    pub(super) epoch: Instant,
+}
+
+/// Owns configuration, targets and listeners.
+pub(super) struct Control {
+    options: Options,
+    table: Arc<ArcSwap<Table>>,
+    status: Arc<Status>,
+    workers: Vec<Worker>,
+    metrics: ControlMetrics,
+    end: oneshot::Sender<()>,
+    targets: Targets,
+    listeners: Listeners,
+    reconciler: Reconciler,
+    plan: Arc<Plan>,
+    running: Option<Config>,
+    version: u64,
+    epoch: Instant,
+}
+
+impl Control {
+    pub(super) fn new(parts: Parts) -> Self {
+        let Parts { options, table, status, workers, metrics, disk, events, end, seed, epoch } = parts;
+        Self {
+            options,
+            table,
+            status,
+            workers,
+            metrics,
+            end,
+            targets: Targets::new(events, disk, seed),
+            listeners: Listeners::default(),
+            reconciler: Reconciler::default(),
+            plan: Arc::default(),
+            running: None,
+            version: 0,
+            epoch,
+        }
+    }
+
+    /// Applies the first configuration, says how that went, then serves events until the end.
+    pub(super) async fn run(
+        mut self,
+        loaded: Loaded,
+        mut inbox: mpsc::UnboundedReceiver<Event>,
+        first: std::sync::mpsc::SyncSender<Result<(), StartError>>,
+        disk_writer: Option<JoinHandle<()>>,
+    ) {
+        let applied = self.apply(loaded).await;
+        let failed = applied.is_err();
+        if applied.is_ok() {
+            self.metrics.started(self.version);
+        }
+        if first.send(applied.map(|_| ())).is_err() || failed {
+            return;
+        }
+        let drain = self.serve(&mut inbox).await;
+        if let Some(grace) = drain {
+            self.drain(grace, &mut inbox).await;
+        }
+        let Self { targets, end, .. } = self;
+        drop(targets);
+        if let Some(writer) = disk_writer {
+            // The last snapshots are on disk before the process says that it has ended.
+            let _ = timeout(FLUSH, writer).await;
+        }
+        let _ = end.send(());
+    }
+
+    /// Serves events; returns when to drain, `None`: end at once.
+    async fn serve(&mut self, inbox: &mut mpsc::UnboundedReceiver<Event>) -> Option<bool> {
+        let mut tick = tokio::time::interval(TICK);
+        loop {
+            let deadline = self.targets.deadline().unwrap_or_else(|| Instant::now() + Duration::from_secs(3600));
+            let mut changed = false;
+            tokio::select! {
+                event = inbox.recv() => match event? {
+                    Event::Drain { grace } => return Some(grace),
+                    Event::End => return None,
+                    Event::Reload => self.reload().await,
+                    event => {
+                        changed |= self.note(&event);
+                        // What else has come is one change with it.
+                        while let Ok(next) = inbox.try_recv() {
+                            match next {
+                                Event::Drain { grace } => return Some(grace),
+                                Event::End => return None,
+                                Event::Reload => self.reload().await,
+                                event => changed |= self.note(&event),
+                            }
+                        }
+                    }
+                },
+                () = sleep_until(deadline) => changed |= self.targets.expire(Instant::now()),
+                _ = tick.tick() => {
+                    self.targets.tell(Instant::now());
+                    self.status.look(&self.targets);
+                }
+            }
+            if changed {
+                self.publish();
+            }
+        }
+    }
+
+    fn note(&mut self, event: &Event) -> bool {
+        match event {
+            Event::HeldFailed(target, address) => self.targets.failed(target, address),
+            Event::Snapshot(target, generation) => self.targets.take(target, *generation),
+            Event::Drain { .. } | Event::End | Event::Reload => false,
+        }
+    }
+
+    /// Reads and applies the configuration; on any error everything stays as it is.
+    async fn reload(&mut self) {
+        let options = self.options.clone();
+        let loaded = tokio::task::spawn_blocking(move || {
+            config::load(&options.paths, &*options.surroundings, &options.sets)
+        })
+        .await;
+        let result = match loaded {
+            Ok(Ok(loaded)) => self.apply(loaded).await,
+            Ok(Err(problems)) => Err(StartError::Configuration(problems)),
+            Err(panic) => Err(StartError::Unusable(format!("reading the configuration failed: {panic}"))),
+        };
+        match result {
+            Ok(()) => {
+                self.metrics.reload_applied(self.version);
+                tracing::info!(version = self.version, "The configuration was applied.");
+            }
+            Err(error) => {
+                self.metrics.reload_refused();
+                self.status.refused(&error.to_string());
+                tracing::error!(%error, version = self.version, "A changed configuration was refused; the old one stays.");
+            }
+        }
+    }
+
+    /// Opens everything that a configuration needs, and only then lets go of anything.
+    async fn apply(&mut self, loaded: Loaded) -> Result<(), StartError> {
+        let Loaded { mut config, warnings, files } = loaded;
+        let pending_restart = self.keep_what_needs_a_restart(&mut config);
+        for warning in &warnings {
+            tracing::warn!(%warning, "The configuration is probably not meant so.");
+        }
+        let for_tls = config.clone();
+        let tls = tokio::task::spawn_blocking(move || tls::Built::new(&for_tls))
+            .await
+            .map_err(|panic| StartError::Unusable(panic.to_string()))??;
+        let plan = Arc::new(Plan::new(&config, &mut |policies| tls.client(policies)));
+        let mut opened = self.targets.open(&config, plan.targets())?;
+        let listening = self.listeners.open(&config, &tls, self.workers.len())?;
+        opened.spawn();
+        wait_for_answers(opened.fresh()).await;
+        // From here on nothing can fail.
+        self.targets.commit(opened, &self.metrics);
+        self.plan = plan;
+        self.publish();
+        self.listeners.commit(listening, &self.workers);
+        self.version += 1;
+        let watched = files.iter().cloned().chain(tls::paths(&config)).collect();
+        self.status.applied(&config, self.version, &warnings, pending_restart, watched, self.listeners.all());
+        self.status.look(&self.targets);
+        self.running = Some(config);
+        Ok(())
+    }
+
+    /// `[node]` and `[admin]` are read at the start; a change is told, not taken.
+    fn keep_what_needs_a_restart(&self, config: &mut Config) -> Vec<String> {
+        let Some(running) = &self.running else { return Vec::new() };
+        let mut pending = Vec::new();
+        if config.node != running.node {
+            pending.push("node".to_owned());
+            config.node = running.node.clone();
+        }
+        if config.admin != running.admin {
+            pending.push("admin".to_owned());
+            config.admin = running.admin.clone();
+        }
+        if config.telemetry.access_log != running.telemetry.access_log {
+            pending.push("telemetry.access_log".to_owned());
+            config.telemetry.access_log = running.telemetry.access_log;
+        }
+        if !pending.is_empty() {
+            tracing::warn!(keys = pending.join(", "), "Changed keys need a restart.");
+        }
+        pending
+    }
+
+    fn publish(&mut self) {
+        let table = self.reconciler.reconcile(&self.table.load(), self.plan.clone(), &self.targets.catalog);
+        self.table.store(Arc::new(table));
+        for worker in &self.workers {
+            // A worker that is gone has panicked; its thread's end is counted and logged.
+            let _ = worker.commands.send(Command::TableChanged);
+        }
+    }
+
+    /// Ends in order: see [`crate::shutdown`].
+    async fn drain(&mut self, grace: bool, inbox: &mut mpsc::UnboundedReceiver<Event>) {
+        let shutdown = self.running.as_ref().map(|config| config.shutdown.clone());
+        let (grace_time, drain_time) = shutdown.map_or((Duration::ZERO, Duration::ZERO), |one| (one.grace, one.drain));
+        tracing::info!(grace = ?if grace { grace_time } else { Duration::ZERO }, limit = ?drain_time, "Draining.");
+        if grace && !grace_time.is_zero() {
+            let mut over = std::pin::pin!(sleep(grace_time));
+            loop {
+                tokio::select! {
+                    () = &mut over => break,
+                    event = inbox.recv() => match event {
+                        None | Some(Event::End) => return,
+                        Some(Event::Drain { grace: false }) => break,
+                        Some(event) => if self.note(&event) { self.publish(); },
+                    },
+                }
+            }
+        }
+        let until = Instant::now() + drain_time;
+        for worker in &self.workers {
+            let _ = worker.commands.send(Command::Drain { until });
+        }
+        self.listeners.remove_sockets();
+        let threads: Vec<_> = self.workers.drain(..).map(|worker| worker.thread).collect();
+        let joined = tokio::task::spawn_blocking(move || {
+            for thread in threads {
+                let _ = thread.join();
+            }
+        });
+        let mut joined = std::pin::pin!(joined);
+        loop {
+            tokio::select! {
+                _ = &mut joined => break,
+                event = inbox.recv() => match event {
+                    None | Some(Event::End) => return,
+                    // Requests that are in flight may still be retried: the table goes on.
+                    Some(event) => if self.note(&event) { self.publish(); },
+                },
+            }
+        }
+        tracing::info!(after = ?self.epoch.elapsed(), at = ?SystemTime::now(), "Drained.");
+    }
+}
+
+async fn wait_for_answers(fresh: Vec<Followed>) {
+    let all = async {
+        for followed in fresh {
+            let mut known = followed.known.clone();
+            while known.borrow_and_update().answer.is_none() && known.borrow().failure.is_none() {
+                // Failures do not wake the receiver, so look again soon.
+                let _ = timeout(Duration::from_millis(20), known.changed()).await;
+            }
+        }
+    };
+    let _ = timeout(FIRST_ANSWERS, all).await;
+}

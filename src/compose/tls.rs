@@ -1,0 +1,116 @@
+//! TLS configurations from the files that a configuration names.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use meshless_certs::{Anchors, KeyFiles};
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ServerConfig};
+
+use super::StartError;
+use crate::config::{
+    CertifiedKeyFiles, Config, Listener, ListenerProtocol, ListenerTls, Policies, TrustAnchors,
+    UpstreamTls,
+};
+use crate::upstream::plan::TlsClient;
+
+/// Everything that was built; one value for one configuration.
+#[derive(Debug, Default)]
+pub(super) struct Built {
+    servers: HashMap<String, Arc<ServerConfig>>,
+    clients: HashMap<UpstreamTls, Arc<TlsClient>>,
+}
+
+impl Built {
+    /// Reads all files; the error names the listener or service and the file.
+    pub(super) fn new(config: &Config) -> Result<Self, StartError> {
+        let mut built = Self::default();
+        for listener in &config.listeners {
+            if let Some(server) = server(listener)? {
+                built.servers.insert(listener.name.clone(), server);
+            }
+        }
+        let named = config.services.values().map(|service| (service.name.as_str(), &service.policies));
+        for (name, policies) in named.chain([("defaults", &config.defaults)]) {
+            if policies.tls != UpstreamTls::Off && !built.clients.contains_key(&policies.tls) {
+                let client = client(&policies.tls).map_err(|why| StartError::Unusable(format!("{name}: tls: {why}")))?;
+                if let Some(client) = client {
+                    built.clients.insert(policies.tls.clone(), client);
+                }
+            }
+        }
+        Ok(built)
+    }
+
+    pub(super) fn server(&self, listener: &str) -> Option<Arc<ServerConfig>> {
+        self.servers.get(listener).cloned()
+    }
+
+    pub(super) fn client(&self, policies: &Policies) -> Option<Arc<TlsClient>> {
+        self.clients.get(&policies.tls).cloned()
+    }
+}
+
+fn server(listener: &Listener) -> Result<Option<Arc<ServerConfig>>, StartError> {
+    let ListenerTls::Server { certs, client_ca } = &listener.tls else { return Ok(None) };
+    let keys: Vec<_> = certs.iter().map(files).collect();
+    let anchors = client_ca.as_ref().map(|path| Anchors::File(path.clone()));
+    let alpn: &[&[u8]] = match listener.protocol {
+        ListenerProtocol::Auto | ListenerProtocol::Http => &[b"h2", b"http/1.1"],
+        ListenerProtocol::Tcp | ListenerProtocol::TlsPassthrough => &[],
+    };
+    meshless_certs::server(&keys, anchors.as_ref(), alpn)
+        .map(Some)
+        .map_err(|error| StartError::Unusable(format!("listener `{}`: tls: {error}", listener.name)))
+}
+
+fn client(tls: &UpstreamTls) -> Result<Option<Arc<TlsClient>>, String> {
+    let UpstreamTls::On { ca, client, server_name } = tls else { return Ok(None) };
+    let anchors = match ca {
+        TrustAnchors::File(path) => Anchors::File(path.clone()),
+        TrustAnchors::System => Anchors::System,
+    };
+    let keys = client.as_ref().map(files);
+    let base = meshless_certs::client(&anchors, keys.as_ref()).map_err(|error| error.to_string())?;
+    let server_name = server_name
+        .as_ref()
+        .map(|name| ServerName::try_from(name.clone()).map_err(|_| format!("`{name}` is no name of a server")))
+        .transpose()?;
+    let with = |protocols: &[&[u8]]| {
+        let mut config: ClientConfig = base.clone();
+        config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
+        Arc::new(config)
+    };
+    Ok(Some(Arc::new(TlsClient {
+        bytes: with(&[]),
+        either: with(&[b"h2", b"http/1.1"]),
+        http1: with(&[b"http/1.1"]),
+        http2: with(&[b"h2"]),
+        server_name,
+    })))
+}
+
+fn files(files: &CertifiedKeyFiles) -> KeyFiles {
+    KeyFiles { cert: files.cert.clone(), key: files.key.clone() }
+}
+
+/// Returns every file that TLS was built from, to watch them.
+pub(super) fn paths(config: &Config) -> Vec<std::path::PathBuf> {
+    let mut paths = Vec::new();
+    for listener in &config.listeners {
+        if let ListenerTls::Server { certs, client_ca } = &listener.tls {
+            paths.extend(certs.iter().flat_map(|files| [files.cert.clone(), files.key.clone()]));
+            paths.extend(client_ca.clone());
+        }
+    }
+    for policies in config.services.values().map(|service| &service.policies).chain([&config.defaults]) {
+        if let UpstreamTls::On { ca, client, .. } = &policies.tls {
+            if let TrustAnchors::File(path) = ca {
+                paths.push(path.clone());
+            }
+            paths.extend(client.iter().flat_map(|files| [files.cert.clone(), files.key.clone()]));
+        }
+    }
+    paths
+}
+

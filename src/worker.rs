@@ -1,0 +1,194 @@
+//! A worker: one thread, one runtime, its own listening sockets and its own connections to endpoints.
+//!
+//! The path of a request crosses no thread and takes no lock. Control talks to a worker by [`Command`]s; what all of
+//! them share (the table, loads, limits) are atomics and one pointer.
+
+use std::collections::HashMap;
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+
+use arc_swap::ArcSwap;
+use tokio::runtime::{Builder, LocalOptions};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, MissedTickBehavior};
+
+use crate::listener::{self, Crew, Handoff, Local, Shared};
+use crate::proxy::{HeldFailed, WorkerContext};
+use crate::shutdown::{self, DrainTrigger};
+use crate::sockets::ListenSocket;
+use crate::telemetry::access_log::AccessLog;
+use crate::telemetry::metrics::{Registry, WorkerMetrics};
+use crate::upstream::Table;
+use crate::upstream::pool::SWEEP;
+
+/// What control asks of a worker.
+#[derive(Debug)]
+pub(crate) enum Command {
+    /// Stop accepting everywhere, end connections in order, then the thread. The deadline ends what is left.
+    Drain { until: Instant },
+    /// Accept connections of a listener.
+    Listen { shared: Arc<Shared>, socket: ListenSocket },
+    /// Stop accepting for a listener and let its connections end in order.
+    Retire { name: Arc<str> },
+    /// A new table is in force.
+    TableChanged,
+}
+
+/// What a worker needs to begin.
+#[derive(Debug)]
+pub(crate) struct Parts {
+    pub(crate) number: usize,
+    pub(crate) table: Arc<ArcSwap<Table>>,
+    pub(crate) registry: Arc<Registry>,
+    pub(crate) access_log: Option<AccessLog>,
+    pub(crate) seed: u64,
+    pub(crate) epoch: Instant,
+    pub(crate) held_failed: mpsc::UnboundedSender<HeldFailed>,
+    pub(crate) crew: Arc<Crew>,
+    pub(crate) handoffs: mpsc::UnboundedReceiver<Handoff>,
+}
+
+/// Control's end of a worker.
+#[derive(Debug)]
+pub(crate) struct Worker {
+    pub(crate) commands: mpsc::UnboundedSender<Command>,
+    pub(crate) thread: JoinHandle<()>,
+}
+
+/// Starts a worker's thread.
+pub(crate) fn start(parts: Parts) -> io::Result<Worker> {
+    let (commands, receiver) = mpsc::unbounded_channel();
+    let (started, result) = std::sync::mpsc::sync_channel(1);
+    let thread = thread::Builder::new().name(format!("worker-{}", parts.number)).spawn(move || {
+        let runtime = match Builder::new_current_thread().enable_all().build_local(LocalOptions::default()) {
+            Ok(runtime) => runtime,
+            Err(error) => {
+                let _ = started.send(Err(error));
+                return;
+            }
+        };
+        let _ = started.send(Ok(()));
+        runtime.block_on(run(parts, receiver));
+    })?;
+    result.recv().map_err(|_| io::Error::other("the worker's thread ended while it started"))??;
+    Ok(Worker { commands, thread })
+}
+
+/// A listener that this worker accepts for.
+struct Listening {
+    local: Rc<Local>,
+    stop: DrainTrigger,
+    end: DrainTrigger,
+    /// Ready when accepting has stopped.
+    stopped: Option<oneshot::Receiver<()>>,
+}
+
+struct State {
+    context: Rc<WorkerContext>,
+    crew: Arc<Crew>,
+    number: usize,
+    listening: HashMap<Arc<str>, Listening>,
+}
+
+async fn run(parts: Parts, mut commands: mpsc::UnboundedReceiver<Command>) {
+    let Parts { number, table, registry, access_log, seed, epoch, held_failed, crew, mut handoffs } = parts;
+    let context = WorkerContext::new(
+        table,
+        WorkerMetrics::new(&registry),
+        access_log.map(|log| log.lane()),
+        fastrand::Rng::with_seed(seed),
+        epoch,
+        held_failed,
+    );
+    let mut state = State { context, crew, number, listening: HashMap::new() };
+    let mut sweep = tokio::time::interval(SWEEP);
+    sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            command = commands.recv() => match command {
+                Some(Command::Listen { shared, socket }) => state.listen(shared, socket),
+                Some(Command::Retire { name }) => state.retire(&name),
+                Some(Command::TableChanged) => state.context.table_changed(),
+                Some(Command::Drain { until }) => {
+                    state.drain(until, &mut handoffs).await;
+                    return;
+                }
+                None => return,
+            },
+            Some(handoff) = handoffs.recv() => state.adopt(handoff),
+            now = sweep.tick() => state.context.sweep(now),
+        }
+    }
+}
+
+impl State {
+    fn listen(&mut self, shared: Arc<Shared>, socket: ListenSocket) {
+        let (stop, stopping) = shutdown::drain();
+        let (end, drain) = shutdown::drain();
+        let name = shared.name.clone();
+        let metrics = self.context.metrics();
+        let local = Rc::new(Local {
+            worker: self.context.clone(),
+            series: metrics.listener(&name),
+            source: metrics.source(shared.direction, &name),
+            shared,
+            drain,
+        });
+        let (done, stopped) = oneshot::channel();
+        let accepting = listener::accept(local.clone(), socket, self.crew.clone(), self.number, stopping);
+        tokio::task::spawn_local(async move {
+            accepting.await;
+            let _ = done.send(());
+        });
+        if let Some(before) = self.listening.insert(name, Listening { local, stop, end, stopped: Some(stopped) }) {
+            // Same name, another address: the old sockets retire.
+            before.stop.begin();
+            before.end.begin();
+        }
+    }
+
+    fn retire(&mut self, name: &str) {
+        if let Some(listening) = self.listening.remove(name) {
+            listening.stop.begin();
+            listening.end.begin();
+        }
+    }
+
+    fn adopt(&self, handoff: Handoff) {
+        if let Some(listening) = self.listening.get(&handoff.shared.name) {
+            listener::adopt(listening.local.clone(), handoff, self.crew.clone(), self.number);
+        }
+    }
+
+    async fn drain(&mut self, until: Instant, handoffs: &mut mpsc::UnboundedReceiver<Handoff>) {
+        for listening in self.listening.values() {
+            listening.stop.begin();
+        }
+        // Only when everything that waited was accepted are connections told to end; so each of them is served once.
+        for listening in self.listening.values_mut() {
+            if let Some(stopped) = listening.stopped.take() {
+                let _ = stopped.await;
+            }
+        }
+        tokio::task::yield_now().await;
+        while let Ok(handoff) = handoffs.try_recv() {
+            self.adopt(handoff);
+        }
+        for listening in self.listening.values() {
+            listening.end.begin();
+        }
+        let mut look = tokio::time::interval(std::time::Duration::from_millis(10));
+        while self.crew.load(self.number) > 0 && Instant::now() < until {
+            tokio::select! {
+                Some(handoff) = handoffs.recv() => self.adopt(handoff),
+                _ = look.tick() => {}
+            }
+        }
+        let left = self.crew.load(self.number);
+        if left > 0 {
+            tracing::warn!(worker = self.number, connections = left, "The drain limit ends connections that are open.");
+        }
+    }
+}
