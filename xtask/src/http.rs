@@ -9,7 +9,7 @@ use anyhow::Context as _;
 /// Returns the status of a `GET` on a connection of its own.
 pub(crate) fn status(address: SocketAddr, path: &str) -> anyhow::Result<u16> {
     let mut stream = connect(address)?;
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").context("send a request")?;
+    send(&mut stream, &format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n"))?;
     let mut reply = String::new();
     stream.take(64 * 1024).read_to_string(&mut reply).context("read a reply")?;
     status_of(&reply).with_context(|| format!("no HTTP reply from {address}"))
@@ -18,7 +18,7 @@ pub(crate) fn status(address: SocketAddr, path: &str) -> anyhow::Result<u16> {
 /// Opens a connection, does one request and leaves the connection open and idle.
 pub(crate) fn open_idle(address: SocketAddr) -> anyhow::Result<TcpStream> {
     let mut stream = connect(address)?;
-    write!(stream, "GET / HTTP/1.1\r\nHost: {address}\r\n\r\n").context("send a request")?;
+    send(&mut stream, &format!("GET / HTTP/1.1\r\nHost: {address}\r\n\r\n"))?;
     let mut reply = Vec::new();
     let mut chunk = [0; 4096];
     loop {
@@ -57,6 +57,11 @@ fn connect(address: SocketAddr) -> anyhow::Result<TcpStream> {
     stream.set_read_timeout(Some(Duration::from_secs(5))).context("set a timeout")?;
     stream.set_write_timeout(Some(Duration::from_secs(5))).context("set a timeout")?;
     Ok(stream)
+}
+
+/// Sends a request in one piece: in several, each would wait for the peer's acknowledgement of the one before.
+fn send(stream: &mut TcpStream, request: &str) -> anyhow::Result<()> {
+    stream.write_all(request.as_bytes()).context("send a request")
 }
 
 fn status_of(reply: &str) -> Option<u16> {
