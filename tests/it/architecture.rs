@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 /// Something that only some files may do.
 struct Rule {
-    /// What the rule keeps, as the end of "… , but <file> does".
+    /// What the rule keeps, as a sentence.
     keeps: &'static str,
     /// Each of these in the code is the thing.
     signs: &'static [&'static str],
@@ -38,12 +38,19 @@ const RULES: &[Rule] = &[
         within: &[],
         allowed: &["src/main.rs"],
     },
-    // A task that nobody owns outlives what it belongs to: what spawns is what waits at shutdown.
+    // A task that nobody owns outlives what it belongs to: what spawns is what waits at shutdown. The admin interface
+    // is a listener of its own that owns its connections; the conformance suite is test code that backends share.
+    // `spawn_blocking` is no such task: its caller awaits it.
     Rule {
         keeps: "only compose, worker, listener and the HTTP/2 driver spawn",
-        signs: &["tokio::spawn", "spawn_local(", "thread::spawn", "thread::Builder", "spawn_blocking(", ".spawn("],
+        signs: &["tokio::spawn", "spawn_local(", "thread::spawn", "thread::Builder", ".spawn("],
         within: &[],
         allowed: &[
+            "discovery/conformance.rs",
+            "discovery/conformance/",
+            "src/admin.rs",
+            "src/admin/",
+            "src/cli.rs",
             "src/cli/",
             "src/compose.rs",
             "src/compose/",
@@ -105,11 +112,14 @@ const RULES: &[Rule] = &[
 /// `compose`, which opens them.
 const SEAM: &[&str] = &[
     "Address",
+    "AddressError",
     "AppProtocol",
     "Backend",
+    "Config",
     "Endpoint",
     "Error",
     "Health",
+    "OpenError",
     "Snapshot",
     "SnapshotError",
     "Source",
@@ -118,7 +128,7 @@ const SEAM: &[&str] = &[
     "async_trait",
 ];
 
-/// Past this a file hides a second idea.
+/// Past this many lines of code a file hides a second idea.
 const MOST_LINES: usize = 500;
 
 /// Files that are longer, each with its reason.
@@ -162,7 +172,7 @@ fn no_test_file_is_forgotten() {
 fn files_stay_small() {
     let mut problems = Vec::new();
     for (file, code) in shipped() {
-        let lines = code.lines().count();
+        let lines = lines_of_code(&code);
         let exception = LONG_FILES.iter().any(|(name, _)| *name == file);
         match (lines > MOST_LINES, exception) {
             (true, false) => problems.push(format!("{file} has {lines} lines of code, at most {MOST_LINES}: split it")),
@@ -209,6 +219,11 @@ fn comments_and_tests_do_not_count() {
 }
 
 #[test]
+fn explaining_does_not_make_a_file_long() {
+    assert_eq!(lines_of_code("//! Why.\n\nfn f() {\n    // how\n}\n"), 2);
+}
+
+#[test]
 fn names_of_a_crate_are_found_alone_and_in_braces() {
     let code =
         "use meshless_discovery::{Endpoint, file::{open, Watch as W}};\nlet x = meshless_discovery::Snapshot::new();";
@@ -245,6 +260,11 @@ fn collect(folder: &Path, files: &mut Vec<PathBuf>) {
             files.push(path);
         }
     }
+}
+
+/// Returns how many lines are neither blank nor comment: explaining must cost nothing.
+fn lines_of_code(code: &str) -> usize {
+    code.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with("//")).count()
 }
 
 /// Tests stand at the bottom of a file: what follows is left out.
