@@ -53,7 +53,7 @@ pub(crate) fn check() -> anyhow::Result<()> {
     configurations()
 }
 
-/// Checks every `toml` block of the README and of docs/; one that is only a part is marked `toml fragment`.
+/// Checks every `toml` block of the README and of docs/ that is a whole configuration: one with a listener.
 fn configurations() -> anyhow::Result<()> {
     let gateway = ci::gateway()?;
     let folder = workspace::target()?.join("readme");
@@ -66,7 +66,7 @@ fn configurations() -> anyhow::Result<()> {
         }
         let text = fs::read_to_string(workspace::root().join(&page)).context("read a page")?;
         for (index, block) in blocks(&text, "toml").into_iter().enumerate() {
-            if seen.insert(block.clone()) {
+            if block.contains("[[listeners]]") && seen.insert(block.clone()) {
                 let file = folder.join(format!("{}-{index}.toml", page.display().to_string().replace('/', "-")));
                 fs::write(&file, block).context("write a configuration")?;
                 process::run(gateway.command().args(["check", "-c"]).arg(&file))
