@@ -4,12 +4,16 @@
 //! library, which does not.
 
 mod check;
+mod healthcheck;
+mod run;
 mod schema;
+mod status;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use meshless_platforms::Process;
 
 /// A mesh-less gateway: routing, resilience and mTLS identity without a control plane.
 #[derive(Debug, Parser)]
@@ -22,7 +26,10 @@ struct Command {
 #[derive(Debug, Subcommand)]
 enum Subcommands {
     Check(check::Check),
+    Healthcheck(healthcheck::Arguments),
+    Run(run::Run),
     Schema(schema::Schema),
+    Status(status::Arguments),
 }
 
 /// How the process ends.
@@ -43,17 +50,20 @@ impl From<Exit> for ExitCode {
 }
 
 /// Reads the command line and runs what it asks for.
-pub(crate) fn main() -> Exit {
+pub(crate) fn main() -> ExitCode {
     match Command::try_parse() {
         Ok(command) => match command.subcommand {
-            Subcommands::Check(check) => check.run(),
-            Subcommands::Schema(schema) => schema.run(),
+            Subcommands::Check(check) => check.run().into(),
+            Subcommands::Healthcheck(arguments) => healthcheck::run(&arguments, &Process),
+            Subcommands::Run(run) => run.run().into(),
+            Subcommands::Schema(schema) => schema.run().into(),
+            Subcommands::Status(arguments) => status::run(&arguments, &Process),
         },
         Err(error) => {
             let asked_for_help = !error.use_stderr();
             // With nowhere to print to there is nobody to tell.
             let _ = error.print();
-            if asked_for_help { Exit::Done } else { Exit::Wrong }
+            if asked_for_help { Exit::Done.into() } else { Exit::Wrong.into() }
         }
     }
 }

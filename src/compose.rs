@@ -96,7 +96,7 @@ impl Gateway {
             .map_err(StartError::Configuration)?;
         panics::install();
         let epoch = Instant::now();
-        let registry = Registry::new(epoch);
+        let registry = Registry::new(epoch.into_std());
         process::register(&registry);
         let metrics = ControlMetrics::new(&registry);
         panics::count_in(metrics.panics());

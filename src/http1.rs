@@ -5,12 +5,16 @@
 //! (performance paper, point 5). `httparse` tokenises heads; everything that gives them meaning is here.
 //!
 //! `head`, `body` and `hop` are pure: bytes in, meaning or [`Reject`] out. They do no IO and read no clock.
+//! `connection` is the server's side of a connection, `client` the client's, `wire` the bytes under both.
 
 pub mod body;
+pub(crate) mod client;
+pub(crate) mod connection;
 mod digits;
 pub mod head;
 pub mod hop;
 mod names;
 pub mod reject;
+pub(crate) mod wire;
 
 pub use reject::Reject;

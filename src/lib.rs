@@ -13,8 +13,21 @@
 //! The decision core (`target`, `route`, `balance`, `resilience`) is pure: `now` and randomness are handed in.
 
 pub mod admin;
+mod balance;
+pub mod compose;
 pub mod config;
 pub mod follow;
 pub mod http1;
+mod http2;
+mod listener;
+mod proxy;
+mod resilience;
+mod route;
+mod shutdown;
+mod sockets;
+mod stream;
 pub mod target;
 pub mod telemetry;
+mod timer;
+mod upstream;
+mod worker;

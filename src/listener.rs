@@ -6,7 +6,7 @@ mod proxy_protocol;
 mod shared;
 
 pub(crate) use accept::{accept, adopt};
-pub(crate) use shared::{Crew, Shared};
+pub(crate) use shared::{Crew, Handoff, Shared};
 
 use std::net::IpAddr;
 use std::rc::Rc;

@@ -22,10 +22,10 @@ use std::time::Duration;
 
 use http::request::Parts;
 use http::uri::{PathAndQuery, Scheme};
-use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header, response};
+use http::{HeaderValue, Method, Request, StatusCode, header, response};
 use tokio::time::Instant;
 
-pub(crate) use self::session::{Session, WorkerContext};
+pub(crate) use self::session::{HeldFailed, Session, WorkerContext};
 pub(crate) use self::tcp::carry;
 
 use self::account::{Account, InFlight};

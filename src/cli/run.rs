@@ -20,7 +20,7 @@ pub(super) struct Run {
     #[arg(short, long = "config", required = true, value_name = "PATH")]
     config: Vec<PathBuf>,
     /// Value for `${KEY}` in the configuration, such as `ecs.cluster=prod`.
-    #[arg(long = "set", value_name = "KEY=VALUE", value_parser = super::check::key_value)]
+    #[arg(long = "set", value_name = "KEY=VALUE", value_parser = super::check::name_and_value)]
     sets: Vec<(String, String)>,
     /// Log more: debug, twice for trace.
     #[arg(short, long, action = clap::ArgAction::Count)]

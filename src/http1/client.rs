@@ -103,7 +103,7 @@ pub(crate) async fn exchange(
     let mut gate = request.expects_continue.then(|| after(Instant::now(), CONTINUE_WAIT));
     let mut interims = 0;
     let mut write_error = None;
-    let limits = HeadLimits::response();
+    let limits = HeadLimits::RESPONSE;
     let result = poll_fn(|context| {
         loop {
             // The gate opens on 100, on a final reply, or when its time is over.
@@ -137,7 +137,7 @@ pub(crate) async fn exchange(
                     Ok(Some(head)) if head.status.is_informational() => {
                         interims += 1;
                         if interims > MAX_INTERIM {
-                            return Poll::Ready(Err(TryError::Malformed(Reject::TooManyInterim)));
+                            return Poll::Ready(Err(TryError::Malformed(Reject::InterimTooMany)));
                         }
                         if head.status == StatusCode::CONTINUE {
                             gate = None;
@@ -210,7 +210,7 @@ fn expects_body(method: &Method) -> bool {
 }
 
 fn unasked_upgrade() -> TryError {
-    TryError::Malformed(Reject::UnaskedUpgrade)
+    TryError::Malformed(Reject::UpgradeUnasked)
 }
 
 fn broken(connection: &Connection, why: &str) -> TryError {

@@ -11,11 +11,12 @@ use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use bytes::BytesMut;
+use http::uri::PathAndQuery;
 use http::{HeaderMap, Method, Request, StatusCode, header};
 use tokio::time::Instant;
 
 use super::body::{Decoded, Decoder, Encoder};
-use super::head::{self, Framing, HeadLimits, RequestHead, Version};
+use super::head::{self, Framing, HeadLimits, RequestHead, Target, Version};
 use super::wire::{Wire, poll_read_scratch};
 use super::Reject;
 use crate::config::ListenerLimits;
@@ -202,7 +203,7 @@ pub(crate) async fn serve<H: Handler>(
         gone: false,
         task: None,
     }));
-    let head_limits = HeadLimits { bytes: limits.head_bytes, headers: limits.headers, ..HeadLimits::default() };
+    let head_limits = HeadLimits { bytes: limits.head_bytes, headers: limits.headers, ..HeadLimits::REQUEST };
     let mut timer = Timer::default();
     let opened = Instant::now();
     let mut served: u64 = 0;
@@ -378,7 +379,11 @@ async fn exchange<H: Handler>(
 
 fn into_request(head: RequestHead, body: Body) -> Result<Request<Body>, Reject> {
     let mut request = Request::new(body);
-    let path = head.target.path_and_query().ok_or(Reject::ConnectNotAllowed)?;
+    let path = match head.target {
+        Target::Absolute { path, .. } | Target::Origin(path) => path,
+        Target::Asterisk => PathAndQuery::from_static("*"),
+        Target::Authority(_) => return Err(Reject::ConnectNotAllowed),
+    };
     *request.uri_mut() = path.into();
     *request.method_mut() = head.method;
     *request.headers_mut() = head.headers;

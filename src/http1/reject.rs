@@ -14,9 +14,30 @@ pub enum Reject {
         /// Line of the head or of the trailer section.
         line: usize,
     },
+    /// A body is longer or shorter than its head announced.
+    #[error("the body does not have the length that its head announced")]
+    BodyLength,
     /// A LF that no CR precedes, in a head or a trailer section.
     #[error("bare LF in the head; lines end with CRLF")]
     BareLineFeed,
+    /// CONNECT is not offered here.
+    #[error("CONNECT is not offered here")]
+    ConnectNotAllowed,
+    /// The other side broke the rules of HTTP/2.
+    #[error("the endpoint broke the rules of HTTP/2")]
+    Http2,
+    /// More interim replies than any service has use for.
+    #[error("too many interim (1xx) replies before a final one")]
+    InterimTooMany,
+    /// A path that two readers could take for two paths.
+    #[error("the path has a backslash, a malformed escape, or an escaped NUL, slash or backslash")]
+    Path,
+    /// TE with anything but `trailers`, in HTTP/2.
+    #[error("te is not `trailers`, which is all that HTTP/2 allows")]
+    Te,
+    /// The endpoint switches protocols although nobody asked it to.
+    #[error("the endpoint switches protocols although nobody asked it to")]
+    UpgradeUnasked,
     /// A chunk's data is not followed by CRLF.
     #[error("chunk data is not followed by CRLF; chunk size and data disagree")]
     ChunkEnd,
@@ -172,6 +193,13 @@ impl Reject {
     /// Returns the name of the reason in metrics, logs and `meshless-error`.
     pub fn label(self) -> &'static str {
         match self {
+            Self::BodyLength => "body_length",
+            Self::ConnectNotAllowed => "connect_not_allowed",
+            Self::Http2 => "http2",
+            Self::InterimTooMany => "interim_too_many",
+            Self::Path => "path_malformed",
+            Self::Te => "te_malformed",
+            Self::UpgradeUnasked => "upgrade_unasked",
             Self::BareCarriageReturn { .. } => "bare_cr",
             Self::BareLineFeed => "bare_lf",
             Self::ChunkEnd => "chunk_end",

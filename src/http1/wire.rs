@@ -12,6 +12,7 @@ use std::task::{Context, Poll, ready};
 use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 
+use super::body::{BodyLength, Encoder};
 use crate::stream::Stream;
 
 /// Data up to this size is copied behind its head, so that one write sends both.
@@ -114,7 +115,7 @@ impl Wire {
     }
 
     /// Queues data and what follows it. Only with [`Wire::has_room`].
-    pub(crate) fn queue(&mut self, data: Bytes, after: &'static [u8]) {
+    fn queue(&mut self, data: Bytes, after: &'static [u8]) {
         if data.len() <= COPY_LIMIT {
             self.out.extend_from_slice(&data);
             self.out.extend_from_slice(after);
@@ -122,6 +123,17 @@ impl Wire {
             self.tail = data;
             self.after_tail = after;
         }
+    }
+
+    /// Queues a piece of a body in its framing. Only with [`Wire::has_room`].
+    pub(crate) fn encode(&mut self, encoder: &mut Encoder, data: Bytes) -> Result<(), BodyLength> {
+        if data.is_empty() {
+            return Ok(());
+        }
+        let prefix = encoder.prefix(data.len())?;
+        self.out.extend_from_slice(prefix.as_ref());
+        self.queue(data, encoder.suffix());
+        Ok(())
     }
 
     /// Forgets whether something was written.

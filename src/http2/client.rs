@@ -217,7 +217,7 @@ fn build(
     headers: &HeaderMap,
     length: Length,
 ) -> Result<Request<()>, TryError> {
-    let bad = |_| TryError::Client(BodyError::Malformed(Reject::BadHost));
+    let bad = |_| TryError::Client(BodyError::Malformed(Reject::Host));
     let mut headers = headers.clone();
     rules::strip_connection_fields(&mut headers);
     headers.remove(header::EXPECT);
@@ -236,7 +236,7 @@ fn build(
         .authority(authority)
         .path_and_query(path)
         .build()
-        .map_err(|_| TryError::Client(BodyError::Malformed(Reject::BadTarget)))?;
+        .map_err(|_| TryError::Client(BodyError::Malformed(Reject::Target)))?;
     let mut request = Request::new(());
     *request.method_mut() = method.clone();
     *request.uri_mut() = uri;
@@ -252,7 +252,7 @@ fn try_error(error: &h2::Error) -> TryError {
         // RFC 9113, 8.7: neither was looked at by the application.
         Some(Reason::REFUSED_STREAM) if error.is_remote() => TryError::Unsent { why },
         Some(Reason::NO_ERROR) if error.is_go_away() && error.is_remote() => TryError::Unsent { why },
-        Some(Reason::PROTOCOL_ERROR) if error.is_library() => TryError::Malformed(Reject::BadHttp2),
+        Some(Reason::PROTOCOL_ERROR) if error.is_library() => TryError::Malformed(Reject::Http2),
         _ => TryError::Reset { why, reused: false },
     }
 }

@@ -17,27 +17,27 @@ pub(crate) fn normalise(parts: &mut Parts, max_headers: usize) -> Result<(), Rej
         return Err(Reject::ConnectNotAllowed);
     }
     if parts.headers.len() > max_headers {
-        return Err(Reject::TooManyHeaders);
+        return Err(Reject::TooManyFields);
     }
     let authority = parts.uri.authority().map(|authority| authority.as_str().to_owned());
     check_fields(&parts.headers)?;
     let mut hosts = parts.headers.get_all(header::HOST).iter();
     let host = match (&authority, hosts.next(), hosts.next()) {
-        (_, Some(_), Some(_)) => return Err(Reject::DuplicateHost),
+        (_, _, Some(_)) => return Err(Reject::HostRepeated),
         (Some(authority), Some(host), None) if !host.as_bytes().eq_ignore_ascii_case(authority.as_bytes()) => {
-            return Err(Reject::AuthorityConflict);
+            return Err(Reject::HostMismatch);
         }
-        (Some(authority), _, None) => HeaderValue::from_str(authority).map_err(|_| Reject::BadHost)?,
+        (Some(authority), _, None) => HeaderValue::from_str(authority).map_err(|_| Reject::Host)?,
         (None, Some(host), None) => host.clone(),
-        (None, None, _) => return Err(Reject::MissingHost),
+        (None, None, _) => return Err(Reject::HostMissing),
     };
     if !crate::http1::head::is_host(host.as_bytes()) {
-        return Err(Reject::BadHost);
+        return Err(Reject::Host);
     }
     let path = parts.uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
     let form = path.as_str();
     if !(form.starts_with('/') || form == "*" && parts.method == Method::OPTIONS) {
-        return Err(Reject::BadTarget);
+        return Err(Reject::Target);
     }
     parts.uri = path.into();
     parts.headers.insert(header::HOST, host);
@@ -49,15 +49,15 @@ fn check_fields(headers: &HeaderMap) -> Result<(), Reject> {
     for (name, value) in headers {
         crate::http1::head::check_name(name)?;
         if value.as_bytes().iter().any(|&byte| byte < 0x20 && byte != b'\t' || byte == 0x7f) {
-            return Err(Reject::ControlInValue);
+            return Err(Reject::FieldControl { line: 0 });
         }
     }
     if headers.get_all(header::CONTENT_LENGTH).iter().count() > 1 {
-        return Err(Reject::DuplicateContentLength);
+        return Err(Reject::ContentLengthRepeated);
     }
     for value in headers.get_all(header::TE) {
         if value != "trailers" {
-            return Err(Reject::BadTe);
+            return Err(Reject::Te);
         }
     }
     Ok(())
@@ -104,7 +104,7 @@ mod tests {
     #[test]
     fn a_host_that_contradicts_the_authority_is_refused() {
         let request = http::Request::get("http://a.example/").header("host", "b.example");
-        assert_eq!(normalised(request).unwrap_err(), Reject::AuthorityConflict);
+        assert_eq!(normalised(request).unwrap_err(), Reject::HostMismatch);
         assert!(normalised(http::Request::get("http://a.example/").header("host", "A.example")).is_ok());
     }
 

@@ -22,6 +22,9 @@ pub(crate) trait Handler {
 
     /// Answers a client whose head did not end in time.
     fn slow(&self) -> Reply;
+
+    /// Notes that a connection is ended because of what its client does with the protocol.
+    fn abused(&self, label: &'static str);
 }
 
 /// What a request's protocol has to say about it, and can do for it.

@@ -7,8 +7,10 @@
     reason = "all of this is test code; clippy excuses only functions that are tests themselves"
 )]
 
+mod architecture;
 mod check;
 mod http1;
+mod real_programs;
 
 #[path = "../support/corpus.rs"]
 mod corpus;

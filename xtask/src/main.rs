@@ -1,1 +1,65 @@
-fn main() {}
+//! The project's own commands: `cargo xtask demo | test | bench | ci`.
+//!
+//! Each does its set-up by itself, so that a fresh clone needs Rust and nothing else that must be remembered.
+
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a tool that talks to a person at a terminal")]
+
+mod bench;
+mod ci;
+mod components;
+mod debian;
+mod docs;
+mod http;
+mod process;
+mod readme;
+mod suite;
+mod workspace;
+
+use std::os::unix::process::CommandExt as _;
+use std::process::{Command, ExitCode};
+
+use clap::{Parser, Subcommand};
+
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", about = "The project's own commands")]
+struct Arguments {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Debug, Subcommand)]
+enum Task {
+    /// Measures the gateway beside other proxies: CPU time per request and memory.
+    Bench(bench::Arguments),
+    /// Everything that a change must pass, as `.ci/run` calls it.
+    Ci(ci::Arguments),
+    /// Builds, then shows the gateway between small services on loopback; Ctrl-C ends it.
+    Demo,
+    /// Installs real programs to test with, then runs all tests.
+    Test(suite::Arguments),
+}
+
+fn main() -> ExitCode {
+    let done = match Arguments::parse().task {
+        Task::Bench(arguments) => bench::run(&arguments),
+        Task::Ci(arguments) => ci::run(&arguments),
+        Task::Demo => demo(),
+        Task::Test(arguments) => suite::run(&arguments).map(drop),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Builds the gateway without optimisation (the traffic is light, a first build is not) and becomes `meshless demo`, so
+/// that Ctrl-C reaches it and its exit code is ours.
+fn demo() -> anyhow::Result<()> {
+    process::run(workspace::cargo().args(["build", "--bin", "meshless"]))?;
+    let meshless = workspace::target()?.join("debug/meshless");
+    Err(anyhow::Error::from(Command::new(&meshless).arg("demo").exec())
+        .context(format!("start {}", meshless.display())))
+}

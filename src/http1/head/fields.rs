@@ -195,6 +195,16 @@ pub(super) fn with_storage<'buffer, T>(
     }
 }
 
+/// Checks the name of a field that came by HTTP/2 by the rule that HTTP/1.1 has for underscores.
+pub(crate) fn check_name(name: &HeaderName) -> Result<(), Reject> {
+    if name.as_str().contains('_') { Err(Reject::FieldUnderscore { line: 0 }) } else { Ok(()) }
+}
+
+/// Tells whether a value names a host and nothing else.
+pub(crate) fn is_host(value: &[u8]) -> bool {
+    super::target::is_authority(value)
+}
+
 fn name(raw: &str, line: usize, underscores: Underscores) -> Result<HeaderName, Reject> {
     if raw.bytes().any(|byte| byte == b'_')
         && (underscores == Underscores::Refuse || names::is_protected(raw.as_bytes()))
