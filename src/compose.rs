@@ -106,6 +106,8 @@ impl Gateway {
             .thread_name("control")
             .enable_all()
             .build()?;
+        let handle = runtime.handle().clone();
+        let entered = handle.enter();
         let table = Arc::new(ArcSwap::from_pointee(Table::default()));
         let (events, inbox) = mpsc::unbounded_channel();
         let (held_failed, mut held_inbox) = mpsc::unbounded_channel();
@@ -151,6 +153,7 @@ impl Gateway {
         runtime.spawn(control.run(loaded, inbox, first, disk_writer));
         result.recv().map_err(|_| StartError::Unusable("control ended while it started".to_owned()))??;
         runtime.spawn(watch::watch(options.paths, status.clone(), events.clone()));
+        drop(entered);
         Ok(Self {
             runtime: Some(runtime),
             events,

@@ -12,6 +12,9 @@ use crate::stream::Stream;
 /// Most that a header may take, in bytes: version 2 with a few extensions; version 1 ends at 107.
 const MAX: usize = 4096;
 
+/// Longest header of version 1.
+const MAX_V1: usize = 107;
+
 /// Why there is no header.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum HeaderError {
@@ -49,6 +52,10 @@ pub(super) async fn read(stream: &mut Stream) -> Result<Option<IpAddr>, HeaderEr
 
 /// `None`: more bytes are needed.
 fn parse(bytes: &[u8]) -> Result<Option<(Option<IpAddr>, usize)>, HeaderError> {
+    // `ppp` takes a version 1 header that is cut within its last fields for a wrong one.
+    if bytes.starts_with(b"PROXY ") && bytes.len() < MAX_V1 && !bytes.windows(2).any(|pair| pair == b"\r\n") {
+        return Ok(None);
+    }
     let header = HeaderResult::parse(bytes);
     if header.is_incomplete() {
         return Ok(None);
