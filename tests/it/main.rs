@@ -9,10 +9,18 @@
 
 mod architecture;
 mod check;
+mod discovery_file;
 mod http1;
+mod lifecycle;
+mod limits;
 mod real_programs;
+mod reload;
+mod tcp;
+mod tls;
 mod wire_http1;
 
+#[path = "../support/tls.rs"]
+mod authority;
 #[path = "../support/corpus.rs"]
 mod corpus;
 #[path = "../support/differential.rs"]
@@ -21,3 +29,7 @@ mod differential;
 mod gateway;
 #[path = "../support/invariants.rs"]
 mod invariants;
+#[path = "../support/plain.rs"]
+mod plain;
+#[path = "../support/process.rs"]
+mod process;
