@@ -47,11 +47,6 @@ impl Stream {
         }
     }
 
-    /// Tells whether TLS runs on this stream.
-    pub(crate) fn is_tls(&self) -> bool {
-        matches!(self.kind, Kind::Tls(_))
-    }
-
     /// Returns the TLS session, where there is one.
     pub(crate) fn tls(&self) -> Option<&TlsStream<Self>> {
         match &self.kind {

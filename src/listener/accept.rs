@@ -40,10 +40,35 @@ impl Socket {
         match self {
             Self::Tcp(socket) => {
                 let (stream, client) = socket.accept().await?;
-                stream.set_nodelay(true)?;
+                // A client that has left already may make this fail; reading from it will tell.
+                let _ = stream.set_nodelay(true);
                 Ok(Accepted::Tcp(stream, client.ip()))
             }
             Self::Unix(socket) => Ok(Accepted::Unix(socket.accept().await?.0)),
+        }
+    }
+
+    fn into_std(self) -> io::Result<ListenSocket> {
+        Ok(match self {
+            Self::Tcp(socket) => ListenSocket::Tcp(socket.into_std()?),
+            Self::Unix(socket) => ListenSocket::Unix(socket.into_std()?),
+        })
+    }
+}
+
+/// Asks the kernel itself: the runtime may not have heard of the newest connections yet.
+fn accept_waiting(socket: &ListenSocket) -> io::Result<Accepted> {
+    match socket {
+        ListenSocket::Tcp(socket) => {
+            let (stream, client) = socket.accept()?;
+            stream.set_nonblocking(true)?;
+            let _ = stream.set_nodelay(true);
+            Ok(Accepted::Tcp(TcpStream::from_std(stream)?, client.ip()))
+        }
+        ListenSocket::Unix(socket) => {
+            let (stream, _) = socket.accept()?;
+            stream.set_nonblocking(true)?;
+            Ok(Accepted::Unix(UnixStream::from_std(stream)?))
         }
     }
 }
@@ -79,13 +104,12 @@ pub(crate) async fn accept(local: Rc<Local>, socket: ListenSocket, crew: Arc<Cre
             }
         }
     }
-    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+    let Ok(socket) = socket.into_std() else { return };
     loop {
-        let mut accepting = std::pin::pin!(socket.accept());
-        match accepting.as_mut().poll(&mut context) {
-            std::task::Poll::Ready(Ok(accepted)) => take(&local, accepted, &crew, here),
-            std::task::Poll::Ready(Err(error)) if is_of_the_connection(&error) => {}
-            std::task::Poll::Ready(Err(_)) | std::task::Poll::Pending => return,
+        match accept_waiting(&socket) {
+            Ok(accepted) => take(&local, accepted, &crew, here),
+            Err(error) if is_of_the_connection(&error) => {}
+            Err(_) => return,
         }
     }
 }

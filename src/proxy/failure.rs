@@ -61,6 +61,8 @@ pub(crate) enum Failure {
     Limit(Limit),
     /// The client sent what we do not take.
     Malformed(Reject),
+    /// The certificate of its connection is not good for its host.
+    Misdirected,
     /// The service has no endpoint.
     NoEndpoint,
     NoRoute,
@@ -79,6 +81,7 @@ impl Failure {
             Self::Deadline => StatusCode::GATEWAY_TIMEOUT,
             Self::Loop => StatusCode::LOOP_DETECTED,
             Self::Malformed(reject) => reject.status(),
+            Self::Misdirected => StatusCode::MISDIRECTED_REQUEST,
             Self::NoRoute => StatusCode::NOT_FOUND,
             Self::SlowHead => StatusCode::REQUEST_TIMEOUT,
         }
@@ -92,9 +95,13 @@ impl Failure {
             Self::Malformed(_) | Self::SlowHead => 13,
             Self::Deadline => 4,
             Self::NoRoute | Self::Loop => 12,
-            Self::BadReply(_) | Self::Broken(_) | Self::ConnectFailed(_) | Self::Limit(_) | Self::NoEndpoint => {
-                GRPC_UNAVAILABLE
-            }
+            // On another connection it may work, which is what UNAVAILABLE says.
+            Self::BadReply(_)
+            | Self::Broken(_)
+            | Self::ConnectFailed(_)
+            | Self::Limit(_)
+            | Self::Misdirected
+            | Self::NoEndpoint => GRPC_UNAVAILABLE,
         }
     }
 
@@ -111,6 +118,7 @@ impl Failure {
             Self::Limit(Limit::Requests) => "limit_requests",
             Self::Loop => "loop",
             Self::Malformed(reject) => reject.label(),
+            Self::Misdirected => "misdirected",
             Self::NoEndpoint => "no_endpoint",
             Self::NoRoute => "no_route",
             Self::SlowHead => "slow_head",
@@ -130,6 +138,7 @@ impl Failure {
             Self::Limit(Limit::Requests) => "too many requests are in flight (`limits.requests`)".to_owned(),
             Self::Loop => "the request passed too many proxies: it goes in circles".to_owned(),
             Self::Malformed(reject) => reject.to_string(),
+            Self::Misdirected => "this connection's certificate is not good for this host; open another one".to_owned(),
             Self::NoEndpoint => "the service has no endpoint (see `/endpoints` of the admin interface)".to_owned(),
             Self::NoRoute => "no route matches this host and path".to_owned(),
             Self::SlowHead => "the head of the request did not end in time".to_owned(),

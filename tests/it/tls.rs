@@ -79,19 +79,34 @@ fn only_tls_1_2_and_1_3_are_spoken() {
         assert_eq!(client.stream.conn.protocol_version(), Some(version.version));
         assert_eq!(client.get("a.example", "/").unwrap().body, "one");
     }
-    // No client library here speaks TLS 1.1: a ClientHello of it, by hand.
-    let mut hello = vec![1, 0, 0, 45, 3, 2];
-    hello.extend([7; 32]);
-    hello.extend([0, 0, 4, 0xc0, 0x13, 0, 0x2f, 1, 0, 0, 0]);
-    let length = hello.len() - 4;
-    hello[3] = u8::try_from(length).unwrap();
-    let mut record = vec![22, 3, 1, 0, u8::try_from(hello.len()).unwrap()];
-    record.extend(hello);
-    let mut stream = client(address);
-    stream.stream.write_all(&record).unwrap();
-    // A fatal alert: protocol_version (70); a hello without our kind of extensions may be told so otherwise.
-    let alert = stream.exactly(7).unwrap();
+    // No client library here speaks TLS 1.1: a ClientHello by hand, which is answered when it says 1.2 …
+    let ask = |minor: u8| {
+        let mut stream = client(address);
+        stream.stream.write_all(&hello(minor)).unwrap();
+        stream.exactly(7).unwrap()
+    };
+    assert_eq!(ask(3)[0], 22, "a handshake record");
+    // … and refused with a fatal `protocol_version` when it says 1.1.
+    let alert = ask(2);
     assert_eq!((alert[0], alert[5], alert[6]), (21, 2, 70), "{alert:?}");
+}
+
+/// A ClientHello of TLS 1.`minor - 1` without `supported_versions`.
+fn hello(minor: u8) -> Vec<u8> {
+    let mut body = vec![3, minor];
+    body.extend([7; 32]);
+    // No session; ECDHE_ECDSA with AES-128-GCM, and with AES-128-CBC, which 1.1 would know; no compression.
+    body.extend([0, 0, 4, 0xc0, 0x2b, 0xc0, 0x09, 1, 0]);
+    let groups = [0, 10, 0, 4, 0, 2, 0, 23];
+    let points = [0, 11, 0, 2, 1, 0];
+    let signatures = [0, 13, 0, 4, 0, 2, 4, 3];
+    let extended_master_secret = [0, 23, 0, 0];
+    let extensions = [&groups[..], &points, &signatures, &extended_master_secret].concat();
+    body.extend([0, u8::try_from(extensions.len()).unwrap()]);
+    body.extend(extensions);
+    let mut hello = vec![22, 3, 1, 0, u8::try_from(body.len() + 4).unwrap(), 1, 0, 0, u8::try_from(body.len()).unwrap()];
+    hello.extend(body);
+    hello
 }
 
 #[test]
@@ -266,7 +281,7 @@ fn an_endpoint_that_is_not_who_it_should_be_gets_nothing_and_the_client_a_reason
     for (server, tls, protocol, reason) in [
         (other.server(&["db.example"], &[], None), &good, "auto", "UnknownIssuer"),
         (authority.server(&["elsewhere.example"], &[], None), &good, "auto", "not valid for name"),
-        (authority.server(&["db.example"], &["http/1.1"], None), &good, "http2", "HTTP/2"),
+        (authority.server(&["db.example"], &["http/1.1"], None), &good, "http2", "NoApplicationProtocol"),
         (authority.server(&["db.example"], &[], Some(&authority)), &wrong_client, "auto", ""),
         (authority.server(&["db.example"], &[], Some(&authority)), &good, "auto", ""),
     ] {
