@@ -172,7 +172,7 @@ impl State {
     fn adopt(&self, handoff: Handoff) {
         let here = self.listening.values().map(|listening| &listening.local).chain(&self.leaving);
         if let Some(local) = here.into_iter().find(|local| Arc::ptr_eq(&local.shared, &handoff.shared)) {
-            listener::adopt(local.clone(), handoff, self.crew.clone(), self.number);
+            listener::adopt(local.clone(), handoff);
         } else {
             tracing::warn!(listener = &*handoff.shared.name, "A connection came over after its listener was gone.");
         }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::time::sleep;
 
-use super::shared::{Admitted, Crew, HandedStream, Handoff};
+use super::shared::{Admitted, Crew, HandedStream, Handoff, Loaded};
 use super::{Local, serve};
 use crate::shutdown::Drain;
 use crate::sockets::ListenSocket;
@@ -135,12 +135,13 @@ fn take(local: &Rc<Local>, accepted: Accepted, crew: &Arc<Crew>, here: usize) {
         }
     };
     let place = crew.place(here);
+    let loaded = crew.enter(place);
     if place == here {
         let stream = match accepted {
             Accepted::Tcp(stream, _) => stream.into(),
             Accepted::Unix(stream) => stream.into(),
         };
-        start(local.clone(), stream, client, admitted, crew.clone(), here);
+        start(local.clone(), stream, client, admitted, loaded);
         return;
     }
     let handed = match accepted {
@@ -148,38 +149,26 @@ fn take(local: &Rc<Local>, accepted: Accepted, crew: &Arc<Crew>, here: usize) {
         Accepted::Unix(stream) => stream.into_std().map(HandedStream::Unix),
     };
     if let Ok(stream) = handed {
-        let handoff = Handoff { shared: local.shared.clone(), stream, client, admitted };
-        if let Err(handoff) = crew.hand(place, handoff) {
-            adopt(local.clone(), handoff, crew.clone(), here);
+        let handoff = Handoff { shared: local.shared.clone(), stream, client, admitted, loaded };
+        if let Err(mut handoff) = crew.hand(place, handoff) {
+            handoff.loaded = crew.enter(here);
+            adopt(local.clone(), handoff);
         }
     }
 }
 
 /// Serves a connection that was handed over.
-pub(crate) fn adopt(local: Rc<Local>, handoff: Handoff, crew: Arc<Crew>, here: usize) {
+pub(crate) fn adopt(local: Rc<Local>, handoff: Handoff) {
     let stream: io::Result<Stream> = match handoff.stream {
         HandedStream::Tcp(stream) => TcpStream::from_std(stream).map(Stream::from),
         HandedStream::Unix(stream) => UnixStream::from_std(stream).map(Stream::from),
     };
     if let Ok(stream) = stream {
-        start(local, stream, handoff.client, handoff.admitted, crew, here);
+        start(local, stream, handoff.client, handoff.admitted, handoff.loaded);
     }
 }
 
-struct Loaded {
-    crew: Arc<Crew>,
-    here: usize,
-}
-
-impl Drop for Loaded {
-    fn drop(&mut self) {
-        self.crew.end(self.here);
-    }
-}
-
-fn start(local: Rc<Local>, stream: Stream, client: Option<IpAddr>, admitted: Admitted, crew: Arc<Crew>, here: usize) {
-    crew.begin(here);
-    let loaded = Loaded { crew, here };
+fn start(local: Rc<Local>, stream: Stream, client: Option<IpAddr>, admitted: Admitted, loaded: Loaded) {
     // A panic ends this connection alone; the panic hook counts it.
     tokio::task::spawn_local(async move {
         serve(local, stream, client, admitted).await;

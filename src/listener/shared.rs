@@ -152,6 +152,7 @@ pub(crate) struct Handoff {
     pub(crate) stream: HandedStream,
     pub(crate) client: Option<IpAddr>,
     pub(crate) admitted: Admitted,
+    pub(crate) loaded: Loaded,
 }
 
 /// A stream that belongs to no runtime yet.
@@ -175,21 +176,17 @@ impl Crew {
         self.loads.get(worker).map_or(0, |load| load.load(Ordering::Relaxed))
     }
 
-    pub(crate) fn begin(&self, worker: usize) {
+    /// Counts a connection as a worker's from the moment that it is decided, so that the next decision knows of it.
+    pub(crate) fn enter(self: &Arc<Self>, worker: usize) -> Loaded {
         if let Some(load) = self.loads.get(worker) {
             load.fetch_add(1, Ordering::Relaxed);
         }
+        Loaded { crew: self.clone(), worker }
     }
 
     /// The process ends: workers keep what they accept, because another one may be gone before it could serve.
     pub(crate) fn close(&self) {
         self.closed.store(true, Ordering::Relaxed);
-    }
-
-    pub(crate) fn end(&self, worker: usize) {
-        if let Some(load) = self.loads.get(worker) {
-            load.fetch_sub(1, Ordering::Relaxed);
-        }
     }
 
     /// Returns the worker that should serve one more connection that `here` accepted: itself, unless another has clearly
@@ -214,6 +211,21 @@ impl Crew {
     }
 }
 
+/// A connection that a worker has, until this is dropped.
+#[derive(Debug)]
+pub(crate) struct Loaded {
+    crew: Arc<Crew>,
+    worker: usize,
+}
+
+impl Drop for Loaded {
+    fn drop(&mut self) {
+        if let Some(load) = self.crew.loads.get(self.worker) {
+            load.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -225,19 +237,18 @@ mod tests {
     #[test]
     fn four_connections_that_one_worker_accepts_are_spread_over_two() {
         let crew = crew(2);
-        for _ in 0..4 {
-            crew.begin(crew.place(0));
-        }
+        let entered: Vec<_> = (0..4).map(|_| crew.enter(crew.place(0))).collect();
         assert_eq!((crew.load(0), crew.load(1)), (2, 2));
+        drop(entered);
+        assert_eq!((crew.load(0), crew.load(1)), (0, 0));
     }
 
     #[test]
     fn with_many_connections_small_differences_stay() {
         let crew = crew(2);
-        (0..100).for_each(|_| crew.begin(0));
-        (0..95).for_each(|_| crew.begin(1));
+        let mut entered: Vec<_> = (0..195).map(|number| crew.enter(usize::from(number >= 100))).collect();
         assert_eq!(crew.place(0), 0);
-        (0..10).for_each(|_| crew.begin(0));
+        entered.extend((0..10).map(|_| crew.enter(0)));
         assert_eq!(crew.place(0), 1);
     }
 }
