@@ -14,7 +14,7 @@ fn text(path: &Path) -> String {
     format!(
         "[[listeners]]\nname = \"edge\"\nlisten = \"127.0.0.1:0\"\n\
          [discovery.file]\npath = \"{}\"\n\
-         [services.web]\nfrom = \"file/web\"\n[[routes]]\nto = \"web\"\n",
+         [services.web]\nfrom = \"file/web\"\nbalance = \"random\"\n[[routes]]\nto = \"web\"\n",
         path.display()
     )
 }
@@ -272,9 +272,9 @@ fn a_torn_state_file_is_ignored_with_a_warning() {
     std::fs::write(&file, &whole[..whole.len() / 2]).unwrap();
     let process = restart(directory).spawn();
     process.wait_for_log("A last known good snapshot is ignored.");
-    wait_until("admin answers", || process.try_admin("GET", "/ready").is_some());
-    let ready = process.admin("/ready");
-    assert!(ready.status == 503 && ready.body.contains("file/web"), "{ready:?}");
+    wait_until("it waits for the target", || {
+        process.try_admin("GET", "/ready").is_some_and(|ready| ready.status == 503 && ready.body.contains("file/web"))
+    });
     let reply = process::get(&process, "edge", "/");
     assert_eq!((reply.status, reply.header("meshless-error")), (503, Some("no_endpoint")));
     let endpoints = process.directory().join("endpoints.d");
