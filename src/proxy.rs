@@ -57,7 +57,7 @@ impl Handler for Rc<Session> {
         let mut account = Account::open(self, exchange.received, account::protocol(exchange.version));
         let is_grpc = failure::is_grpc(&parts.headers);
         match self.serve(&mut parts, body, exchange, &mut account, is_grpc).await {
-            Ok((answer, idle_timeout)) => self.relay(answer, idle_timeout, account),
+            Ok((answer, idle_timeout)) => relay(answer, idle_timeout, account),
             Err(failure) => own_reply(&failure, is_grpc, account),
         }
     }
@@ -101,7 +101,9 @@ impl Session {
         let host = parts.headers.get(header::HOST).cloned();
         let host = host.as_ref().and_then(|host| host.to_str().ok()).unwrap_or_default();
         let too_far = headers::hops(&parts.headers) > self.limits().hops;
-        headers::rewrite_request(&mut parts.headers, self.sender(), exchange.version, exchange.upgrade, || self.new_id());
+        headers::rewrite_request(&mut parts.headers, self.sender(), exchange.version, exchange.upgrade, || {
+            self.new_id()
+        });
         let id = parts.headers.get(headers::X_REQUEST_ID);
         account.asked(parts.method.as_str(), host, parts.uri.path(), id);
         if too_far {
@@ -152,7 +154,7 @@ impl Session {
             let in_flight = InFlight::begin(&upstream, &member).ok_or(Failure::Limit(failure::Limit::Requests))?;
             account.tries(&upstream, &member, in_flight);
             let before = outgoing.as_ref().map_or(0, |outgoing| outgoing.received);
-            let bounds = self.bounds(plan, &upstream, exchange);
+            let bounds = bounds(plan, &upstream, exchange);
             let result = self.one_try(plan, &upstream, &member, parts, &mut outgoing, exchange, bounds).await;
             account.received(outgoing.as_ref().map_or(0, |outgoing| outgoing.received) - before);
             let error = match result {
@@ -181,7 +183,7 @@ impl Session {
             let in_time = bounds.0.is_none_or(|deadline| Instant::now() < deadline);
             let rewinds = outgoing.as_mut().is_none_or(Outgoing::rewind) && tried.len() < MAX_TRIES && in_time;
             match error {
-                TryError::Client(error) => return Err(client_failure(error)),
+                TryError::Client(error) => return Err(client_failure(&error)),
                 TryError::Limit(limit) => return Err(Failure::Limit(limit)),
                 TryError::Malformed(reject) => {
                     self.worker().observe(&member, FAILURE_MS);
@@ -234,31 +236,6 @@ impl Session {
             }
             return Err(last_failure.unwrap_or(Failure::NoEndpoint));
         }
-    }
-
-    /// Returns the end of all tries and the end of this try.
-    fn bounds(
-        &self,
-        plan: &Plan<'_>,
-        upstream: &Upstream,
-        exchange: &Exchange<'_>,
-    ) -> (Option<Instant>, Option<Instant>) {
-        let policies = &upstream.policies;
-        let default = if let Some(timeout) = plan.route.timeout {
-            Some(timeout)
-        } else if plan.route.is_local_hop {
-            None
-        } else {
-            Some(policies.timeout)
-        };
-        // Streams may last: gRPC without a deadline and upgrades are bounded by silence only.
-        let timeout = if exchange.upgrade || plan.is_grpc && plan.deadline.is_none() { None } else { default };
-        let all = match (timeout.map(|timeout| after(exchange.received, timeout)), plan.deadline) {
-            (Some(ours), Some(theirs)) => Some(ours.min(theirs)),
-            (one, other) => one.or(other),
-        };
-        let all = all.or_else(|| Some(after(Instant::now(), policies.idle_timeout)));
-        (all, policies.retry.per_try.map(|per_try| after(Instant::now(), per_try)))
     }
 
     fn may_retry(&self, upstream: &Upstream, sent: u32, reason: &'static str, outgoing: &mut Option<Outgoing>) -> bool {
@@ -359,15 +336,35 @@ impl Session {
         self.worker().observe(member, latency);
         Ok(answer)
     }
+}
 
-    /// Makes an endpoint's answer the reply.
-    fn relay(&self, answer: Answer, idle_timeout: Duration, mut account: Account) -> Reply {
-        let (mut head, body) = answer.response.into_parts();
-        let switches = answer.upgraded.is_some();
-        headers::rewrite_response(&mut head.headers, head.version, switches);
-        account.replied(head.status, &head.headers, "");
-        Reply { head, body, tunnel: answer.upgraded, close: false, idle_timeout, account }
-    }
+/// Returns the end of all tries and the end of this try.
+fn bounds(plan: &Plan<'_>, upstream: &Upstream, exchange: &Exchange<'_>) -> (Option<Instant>, Option<Instant>) {
+    let policies = &upstream.policies;
+    let default = if let Some(timeout) = plan.route.timeout {
+        Some(timeout)
+    } else if plan.route.is_local_hop {
+        None
+    } else {
+        Some(policies.timeout)
+    };
+    // Streams may last: gRPC without a deadline and upgrades are bounded by silence only.
+    let timeout = if exchange.upgrade || plan.is_grpc && plan.deadline.is_none() { None } else { default };
+    let all = match (timeout.map(|timeout| after(exchange.received, timeout)), plan.deadline) {
+        (Some(ours), Some(theirs)) => Some(ours.min(theirs)),
+        (one, other) => one.or(other),
+    };
+    let all = all.or_else(|| Some(after(Instant::now(), policies.idle_timeout)));
+    (all, policies.retry.per_try.map(|per_try| after(Instant::now(), per_try)))
+}
+
+/// Makes an endpoint's answer the reply.
+fn relay(answer: Answer, idle_timeout: Duration, mut account: Account) -> Reply {
+    let (mut head, body) = answer.response.into_parts();
+    let switches = answer.upgraded.is_some();
+    headers::rewrite_response(&mut head.headers, head.version, switches);
+    account.replied(head.status, &head.headers, "");
+    Reply { head, body, tunnel: answer.upgraded, close: false, idle_timeout, account }
 }
 
 fn normalise_path(parts: &mut Parts) -> Result<(), Failure> {
@@ -389,18 +386,17 @@ fn wanted(upstream: &Upstream, member: &Member, is_grpc: bool, upgrade: bool) ->
     use meshless_discovery::AppProtocol;
     match upstream.policies.protocol {
         _ if upgrade => Wanted::Http1,
-        UpstreamProtocol::Http1 => Wanted::Http1,
         UpstreamProtocol::Http2 => Wanted::Http2,
         UpstreamProtocol::Tcp => Wanted::Bytes,
         UpstreamProtocol::Auto if upstream.tls.is_some() => Wanted::Either,
         UpstreamProtocol::Auto if is_grpc || member.endpoint.protocol == Some(AppProtocol::H2c) => Wanted::Http2,
-        UpstreamProtocol::Auto => Wanted::Http1,
+        UpstreamProtocol::Http1 | UpstreamProtocol::Auto => Wanted::Http1,
     }
 }
 
-fn client_failure(error: BodyError) -> Failure {
+fn client_failure(error: &BodyError) -> Failure {
     match error {
-        BodyError::Malformed(reject) => Failure::Malformed(reject),
+        BodyError::Malformed(reject) => Failure::Malformed(*reject),
         BodyError::Silent => Failure::SlowHead,
         BodyError::Gone(_) | BodyError::Reset(_) => Failure::ClientGone,
     }
@@ -414,4 +410,3 @@ fn own_reply(failure: &Failure, is_grpc: bool, mut account: Account) -> Reply {
     let close = matches!(failure, Failure::Malformed(_) | Failure::SlowHead | Failure::ClientGone);
     Reply { head, body, tunnel: None, close, idle_timeout: OWN_BODY_IDLE, account }
 }
-

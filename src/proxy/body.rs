@@ -142,9 +142,7 @@ impl Outgoing {
 
     /// Tells whether all of it was given out in this try.
     pub(crate) fn is_finished(&self) -> bool {
-        self.position >= self.kept.len()
-            && self.kept_trailers.is_none()
-            && (self.ended || self.body.is_end())
+        self.position >= self.kept.len() && self.kept_trailers.is_none() && (self.ended || self.body.is_end())
     }
 
     /// Returns how much is to come in this try.

@@ -158,7 +158,10 @@ impl Failure {
 /// Tells whether a message is gRPC's.
 pub(crate) fn is_grpc(headers: &HeaderMap) -> bool {
     headers.get(header::CONTENT_TYPE).is_some_and(|value| {
-        value.as_bytes().strip_prefix(b"application/grpc").is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')))
+        value
+            .as_bytes()
+            .strip_prefix(b"application/grpc")
+            .is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')))
     })
 }
 
@@ -201,7 +204,8 @@ mod tests {
 
     #[test]
     fn grpc_is_told_by_its_content_type_and_not_by_a_prefix_of_another() {
-        let with = |value: &'static str| HeaderMap::from_iter([(header::CONTENT_TYPE, HeaderValue::from_static(value))]);
+        let with =
+            |value: &'static str| HeaderMap::from_iter([(header::CONTENT_TYPE, HeaderValue::from_static(value))]);
         assert!(is_grpc(&with("application/grpc")));
         assert!(is_grpc(&with("application/grpc+proto")));
         assert!(!is_grpc(&with("application/grpc-web")));

@@ -17,12 +17,14 @@ use super::headers::Sender;
 use crate::config::{Listener, ListenerLimits};
 use crate::follow::removals::Standing;
 use crate::telemetry::access_log::{Lane, Record};
-use crate::telemetry::metrics::{Direction, ListenerSeries, RequestSeries, TcpConnection, TcpSeries, WorkerMetrics};
+use crate::telemetry::metrics::{Direction, ListenerSeries, RequestSeries, WorkerMetrics};
 use crate::upstream::pool::{Pools, Series};
 use crate::upstream::{Member, Table, Upstream};
 
 /// A connection to an endpoint that was held over its removal failed: it may go.
 pub(crate) type HeldFailed = (Target, Address);
+
+type ListenerAndService = (Arc<str>, Arc<str>);
 
 /// What the connections of one worker share. Lives on the worker's thread.
 #[derive(Debug)]
@@ -35,7 +37,7 @@ pub(crate) struct WorkerContext {
     epoch: Instant,
     held_failed: mpsc::UnboundedSender<HeldFailed>,
     services: RefCell<HashMap<Arc<str>, Rc<Series>>>,
-    requests: RefCell<HashMap<(Arc<str>, Arc<str>), Rc<RequestSeries>>>,
+    requests: RefCell<HashMap<ListenerAndService, Rc<RequestSeries>>>,
     ids: Cell<u64>,
 }
 
@@ -137,8 +139,6 @@ pub(crate) struct Session {
     client: Option<IpAddr>,
     tls: bool,
     listener_series: Rc<ListenerSeries>,
-    /// Counts the connection as open until the session ends.
-    counted: TcpConnection,
     last_requests: RefCell<Option<(Arc<str>, Rc<RequestSeries>)>>,
 }
 
@@ -152,11 +152,9 @@ impl Session {
         client: Option<IpAddr>,
         tls: bool,
         listener_series: Rc<ListenerSeries>,
-        source: &Rc<TcpSeries>,
     ) -> Rc<Self> {
-        let counted = source.open();
         let last_requests = RefCell::default();
-        Rc::new(Self { worker, listener, name, direction, client, tls, listener_series, counted, last_requests })
+        Rc::new(Self { worker, listener, name, direction, client, tls, listener_series, last_requests })
     }
 
     pub(crate) fn worker(&self) -> &Rc<WorkerContext> {
@@ -173,10 +171,6 @@ impl Session {
 
     pub(crate) fn client(&self) -> Option<IpAddr> {
         self.client
-    }
-
-    pub(crate) fn counted(&self) -> &TcpConnection {
-        &self.counted
     }
 
     pub(super) fn sender(&self) -> Sender {
