@@ -12,10 +12,13 @@ mod architecture;
 mod check;
 mod http1;
 mod real_programs;
+mod wire_http1;
 
 #[path = "../support/corpus.rs"]
 mod corpus;
 #[path = "../support/differential.rs"]
 mod differential;
+#[path = "../support/gateway.rs"]
+mod gateway;
 #[path = "../support/invariants.rs"]
 mod invariants;
