@@ -29,8 +29,11 @@ fn h2load_sees_no_failure_with_many_streams() {
         let mut command = without_proxies(Command::new(&h2load));
         let streams = if protocol == "h2c" { "32" } else { "1" };
         command.args(["--requests", "6000", "--clients", "8", "--max-concurrent-streams", streams, "--threads", "1"]);
-        let name = if protocol == "h2c" { ":authority" } else { "host" };
-        command.args(["--no-tls-proto", protocol, "-H", &format!("{name}: {host}")]);
+        command.args(["--no-tls-proto", protocol]);
+        if protocol == "h2c" {
+            // In HTTP/1.1 it would send this besides its own Host, and two of them are refused.
+            command.args(["-H", &format!(":authority: {host}")]);
+        }
         command.arg(format!("http://{}/hello.txt", gateway.address("edge")));
         let printed = run(command, b"");
         let all = "requests: 6000 total, 6000 started, 6000 done, 6000 succeeded, 0 failed, 0 errored, 0 timeout";
