@@ -10,6 +10,7 @@
 
 mod architecture;
 mod check;
+mod demo;
 mod http1;
 mod real_programs;
 mod wire_http1;
