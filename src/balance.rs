@@ -91,7 +91,9 @@ impl Draw {
             }
         }
         let count = self.members.len();
-        (0..count).map(|offset| (start + offset) % count).find_map(|index| Some((index, self.untried(index, pick.tried)?)))
+        (0..count)
+            .map(|offset| (start + offset) % count)
+            .find_map(|index| Some((index, self.untried(index, pick.tried)?)))
     }
 
     /// Draws two members. With equal weights they differ if there are two; with unequal ones the heavier may be drawn

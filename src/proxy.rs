@@ -8,6 +8,7 @@
 
 pub(crate) mod account;
 pub(crate) mod body;
+mod bounds;
 pub(crate) mod exchange;
 pub(crate) mod failure;
 mod headers;
@@ -30,6 +31,7 @@ pub(crate) use self::tcp::carry;
 
 use self::account::{Account, InFlight};
 use self::body::{Body, BodyError, Outgoing};
+use self::bounds::Bounds;
 use self::exchange::{Exchange, Handler, Reply};
 use self::failure::{Failure, TryError};
 use crate::balance::Pick;
@@ -101,7 +103,9 @@ impl Session {
         let host = parts.headers.get(header::HOST).cloned();
         let host = host.as_ref().and_then(|host| host.to_str().ok()).unwrap_or_default();
         let too_far = headers::hops(&parts.headers) > self.limits().hops;
-        headers::rewrite_request(&mut parts.headers, self.sender(), exchange.version, exchange.upgrade, || self.new_id());
+        headers::rewrite_request(&mut parts.headers, self.sender(), exchange.version, exchange.upgrade, || {
+            self.new_id()
+        });
         let id = parts.headers.get(headers::X_REQUEST_ID);
         account.asked(parts.method.as_str(), host, parts.uri.path(), id);
         if too_far {
@@ -152,8 +156,8 @@ impl Session {
             let in_flight = InFlight::begin(&upstream, &member).ok_or(Failure::Limit(failure::Limit::Requests))?;
             account.tries(&upstream, &member, in_flight);
             let before = outgoing.as_ref().map_or(0, |outgoing| outgoing.received);
-            let bounds = self.bounds(plan, &upstream, exchange);
-            let result = self.one_try(plan, &upstream, &member, parts, &mut outgoing, exchange, bounds).await;
+            let bounds = self.bounds(plan, &upstream, exchange, outgoing.as_ref());
+            let result = self.one_try(plan, &upstream, &member, parts, &mut outgoing, exchange, &bounds).await;
             account.received(outgoing.as_ref().map_or(0, |outgoing| outgoing.received) - before);
             let error = match result {
                 Ok(answer) => {
@@ -170,7 +174,7 @@ impl Session {
                         sent += 1;
                         drop(answer);
                         self.worker().observe(&member, FAILURE_MS);
-                        self.pause(policy, sent, bounds.0, exchange).await?;
+                        self.pause(policy, sent, &bounds, exchange).await?;
                         continue;
                     }
                     return Ok((answer, policies.idle_timeout));
@@ -178,7 +182,7 @@ impl Session {
                 Err(error) => error,
             };
             account.tried();
-            let in_time = bounds.0.is_none_or(|deadline| Instant::now() < deadline);
+            let in_time = Instant::now() < bounds.end();
             let rewinds = outgoing.as_mut().is_none_or(Outgoing::rewind) && tried.len() < MAX_TRIES && in_time;
             match error {
                 TryError::Client(error) => return Err(client_failure(error)),
@@ -187,10 +191,20 @@ impl Session {
                     self.worker().observe(&member, FAILURE_MS);
                     return Err(Failure::BadReply(reject));
                 }
-                TryError::Unsent { why } => {
+                TryError::Connect { why } => {
                     self.worker().observe(&member, FAILURE_MS);
                     self.worker().connect_failed(&upstream, &member);
                     last_failure = Some(Failure::ConnectFailed(why));
+                    // Only another endpoint helps.
+                    let another = self.pick(plan, &tried).is_some_and(|(_, next)| !tried.contains(&next.state.id));
+                    if requeues < retry::MAX_REQUEUES && rewinds && another {
+                        requeues += 1;
+                        self.series(&upstream).service.requeued();
+                        continue;
+                    }
+                }
+                TryError::Unsent { why } => {
+                    last_failure = Some(Failure::Broken(why));
                     if requeues < retry::MAX_REQUEUES && rewinds {
                         requeues += 1;
                         self.series(&upstream).service.requeued();
@@ -214,15 +228,19 @@ impl Session {
                         && self.may_retry(&upstream, sent, "reset", &mut outgoing)
                     {
                         sent += 1;
-                        self.pause(policy, sent, bounds.0, exchange).await?;
+                        self.pause(policy, sent, &bounds, exchange).await?;
                         continue;
                     }
                 }
                 TryError::Late => {
-                    self.worker().observe(&member, FAILURE_MS);
+                    if !bounds.is_uploading() {
+                        self.worker().observe(&member, FAILURE_MS);
+                    }
+                    if bounds.is_uploading() && plan.deadline.is_none_or(|deadline| Instant::now() < deadline) {
+                        return Err(Failure::SlowBody);
+                    }
                     last_failure = Some(Failure::Deadline);
-                    let per_try_only = bounds.1.is_some() && in_time;
-                    if per_try_only
+                    if in_time
                         && rewinds
                         && retry::may_repeat(policy, &parts.method)
                         && self.may_retry(&upstream, sent, "per_try", &mut outgoing)
@@ -236,29 +254,30 @@ impl Session {
         }
     }
 
-    /// Returns the end of all tries and the end of this try.
     fn bounds(
         &self,
         plan: &Plan<'_>,
         upstream: &Upstream,
         exchange: &Exchange<'_>,
-    ) -> (Option<Instant>, Option<Instant>) {
+        outgoing: Option<&Outgoing>,
+    ) -> Bounds {
         let policies = &upstream.policies;
-        let default = if let Some(timeout) = plan.route.timeout {
-            Some(timeout)
-        } else if plan.route.is_local_hop {
-            None
-        } else {
-            Some(policies.timeout)
+        let timeout = match plan.route.timeout {
+            // Streams may last: gRPC without a deadline and upgrades are bounded by silence alone.
+            _ if exchange.upgrade || plan.is_grpc && plan.deadline.is_none() => None,
+            Some(timeout) => Some(timeout),
+            None if plan.route.is_local_hop => None,
+            None => Some(policies.timeout),
         };
-        // Streams may last: gRPC without a deadline and upgrades are bounded by silence only.
-        let timeout = if exchange.upgrade || plan.is_grpc && plan.deadline.is_none() { None } else { default };
-        let all = match (timeout.map(|timeout| after(exchange.received, timeout)), plan.deadline) {
-            (Some(ours), Some(theirs)) => Some(ours.min(theirs)),
-            (one, other) => one.or(other),
-        };
-        let all = all.or_else(|| Some(after(Instant::now(), policies.idle_timeout)));
-        (all, policies.retry.per_try.map(|per_try| after(Instant::now(), per_try)))
+        Bounds {
+            received: exchange.received,
+            began: Instant::now(),
+            deadline: plan.deadline,
+            timeout,
+            idle: policies.idle_timeout,
+            per_try: policies.retry.per_try,
+            upload: outgoing.map(Outgoing::progress),
+        }
     }
 
     fn may_retry(&self, upstream: &Upstream, sent: u32, reason: &'static str, outgoing: &mut Option<Outgoing>) -> bool {
@@ -276,11 +295,11 @@ impl Session {
         &self,
         policy: &crate::config::Retry,
         sent: u32,
-        deadline: Option<Instant>,
+        bounds: &Bounds,
         exchange: &mut Exchange<'_>,
     ) -> Result<(), Failure> {
         let wait = after(Instant::now(), retry::backoff(policy, sent, self.worker().random_share()));
-        if deadline.is_some_and(|deadline| deadline <= wait) {
+        if bounds.end() <= wait {
             return Err(Failure::Deadline);
         }
         let _ = exchange.timer.bound(Some(wait), std::future::pending::<()>()).await;
@@ -305,12 +324,9 @@ impl Session {
         parts: &mut Parts,
         outgoing: &mut Option<Outgoing>,
         exchange: &mut Exchange<'_>,
-        (all, per_try): (Option<Instant>, Option<Instant>),
+        bounds: &Bounds,
     ) -> Result<Answer, TryError> {
-        let end = match (all, per_try) {
-            (Some(all), Some(per_try)) => Some(all.min(per_try)),
-            (one, other) => one.or(other),
-        };
+        let end = || Some(bounds.end_of_try());
         if let Some(deadline) = plan.deadline {
             let left = deadline.saturating_duration_since(Instant::now());
             if let Ok(value) = HeaderValue::try_from(deadline::to_grpc_timeout(left)) {
@@ -324,7 +340,7 @@ impl Session {
             // Connecting has a timer of its own inside; the outer bound is the request's.
             let mut connect_timer = crate::timer::Timer::default();
             let taking = pools.take(upstream, member, wanted, &series, &mut connect_timer);
-            exchange.timer.bound(end, taking).await.map_err(|_| TryError::Late)??
+            exchange.timer.bound_by(end, taking).await.map_err(|_| TryError::Late)??
         };
         let started = Instant::now();
         let interim = exchange.interim.clone();
@@ -339,7 +355,7 @@ impl Session {
                 };
                 let mut gate_timer = crate::timer::Timer::default();
                 let sending = http1::client::exchange(connection, head, outgoing, &interim, &mut gate_timer);
-                exchange.timer.bound(end, sending).await.map_err(|_| TryError::Late)??
+                exchange.timer.bound_by(end, sending).await.map_err(|_| TryError::Late)??
             }
             Ready::Http2(session) => {
                 let scheme = if upstream.tls.is_some() { Scheme::HTTPS } else { Scheme::HTTP };
@@ -352,7 +368,7 @@ impl Session {
                     outgoing,
                     &interim,
                 );
-                exchange.timer.bound(end, sending).await.map_err(|_| TryError::Late)??
+                exchange.timer.bound_by(end, sending).await.map_err(|_| TryError::Late)??
             }
         };
         let latency = started.elapsed().as_secs_f32() * 1000.0;
@@ -401,7 +417,7 @@ fn wanted(upstream: &Upstream, member: &Member, is_grpc: bool, upgrade: bool) ->
 fn client_failure(error: BodyError) -> Failure {
     match error {
         BodyError::Malformed(reject) => Failure::Malformed(reject),
-        BodyError::Silent => Failure::SlowHead,
+        BodyError::Silent => Failure::SlowBody,
         BodyError::Gone(_) | BodyError::Reset(_) => Failure::ClientGone,
     }
 }
@@ -414,4 +430,3 @@ fn own_reply(failure: &Failure, is_grpc: bool, mut account: Account) -> Reply {
     let close = matches!(failure, Failure::Malformed(_) | Failure::SlowHead | Failure::ClientGone);
     Reply { head, body, tunnel: None, close, idle_timeout: OWN_BODY_IDLE, account }
 }
-

@@ -170,10 +170,9 @@ impl Control {
     /// Reads and applies the configuration; on any error everything stays as it is.
     async fn reload(&mut self) {
         let options = self.options.clone();
-        let loaded = tokio::task::spawn_blocking(move || {
-            config::load(&options.paths, &*options.surroundings, &options.sets)
-        })
-        .await;
+        let loaded =
+            tokio::task::spawn_blocking(move || config::load(&options.paths, &*options.surroundings, &options.sets))
+                .await;
         let result = match loaded {
             Ok(Ok(loaded)) => self.apply(loaded).await,
             Ok(Err(problems)) => Err(StartError::Configuration(problems)),

@@ -195,7 +195,8 @@ impl View for Status {
                     *endpoints.entry(state(member)).or_default() += 1;
                 }
                 let name = upstream.name.to_string();
-                let (from, balance) = told.services.get(&name).cloned().unwrap_or_else(|| (name.clone(), String::new()));
+                let (from, balance) =
+                    told.services.get(&name).cloned().unwrap_or_else(|| (name.clone(), String::new()));
                 let in_flight = upstream.state.in_flight.load(Ordering::Relaxed);
                 ServiceView { name, from, balance, endpoints, in_flight }
             })

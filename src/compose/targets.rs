@@ -100,9 +100,9 @@ impl Targets {
         }
         let mut fresh = Vec::new();
         for target in &wanted {
-            let (_, backend) = backends.get(&target.backend).ok_or_else(|| {
-                StartError::Unusable(format!("{target}: there is no [discovery.{}]", target.backend))
-            })?;
+            let (_, backend) = backends
+                .get(&target.backend)
+                .ok_or_else(|| StartError::Unusable(format!("{target}: there is no [discovery.{}]", target.backend)))?;
             let runs = self.followed.contains_key(target)
                 && self.backends.get(&target.backend).is_some_and(|(_, before)| Arc::ptr_eq(before, backend));
             if runs {

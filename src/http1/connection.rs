@@ -15,17 +15,17 @@ use http::uri::PathAndQuery;
 use http::{HeaderMap, Method, Request, StatusCode, header};
 use tokio::time::Instant;
 
+use super::Reject;
 use super::body::{Decoded, Decoder, Encoder};
 use super::head::{self, Framing, HeadLimits, RequestHead, Target, Version};
 use super::wire::{Wire, poll_read_scratch};
-use super::Reject;
 use crate::config::ListenerLimits;
 use crate::proxy::body::{Body, BodyError, Frame, Length};
 use crate::proxy::exchange::{Exchange, Handler, Interim, Outcome, Reply};
+use crate::proxy::tunnel;
 use crate::shutdown::Drain;
 use crate::stream::Stream;
 use crate::timer::{Timer, after};
-use crate::proxy::tunnel;
 
 /// After an early error this much of what the client still sends is read, so that it gets to see the answer.
 const LINGER_BYTES: usize = 64 * 1024;
@@ -211,7 +211,8 @@ pub(crate) async fn serve<H: Handler>(
     loop {
         let first = served == 0;
         let next =
-            read_head(&shared, &head_limits, limits, std::mem::take(&mut recycled), &mut timer, &mut drain, first).await;
+            read_head(&shared, &head_limits, limits, std::mem::take(&mut recycled), &mut timer, &mut drain, first)
+                .await;
         let (head, received) = match next {
             Next::Request(head, received) => (head, received),
             Next::Close => break,
@@ -321,8 +322,11 @@ async fn exchange<H: Handler>(
         shared.expects_continue = head.expect_continue;
         shared.broken = false;
     }
-    let body =
-        if matches!(head.framing, Framing::None) { Body::Empty } else { Body::Http1Request(RequestBody(shared.clone())) };
+    let body = if matches!(head.framing, Framing::None) {
+        Body::Empty
+    } else {
+        Body::Http1Request(RequestBody(shared.clone()))
+    };
     let keep_alive = head.keep_alive;
     let mut exchange = Exchange {
         timer,

@@ -92,11 +92,7 @@ impl Pump {
     }
 
     /// Moves what can be moved; ready when the end of the stream is sent.
-    pub(crate) fn poll(
-        &mut self,
-        context: &mut Context<'_>,
-        pieces: &mut impl Pieces,
-    ) -> Poll<Result<(), PumpError>> {
+    pub(crate) fn poll(&mut self, context: &mut Context<'_>, pieces: &mut impl Pieces) -> Poll<Result<(), PumpError>> {
         loop {
             if self.done {
                 return Poll::Ready(Ok(()));

@@ -332,7 +332,8 @@ async fn serve_stream<H: Handler>(
             let body = if stream.is_end_stream() {
                 Body::Empty
             } else {
-                let left = parts.headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+                let left =
+                    parts.headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
                 let owed = expects_continue.then(|| sink.clone());
                 Body::Http2Request(RequestBody { stream, left, owed, data_ended: false, ended: false })
             };

@@ -26,11 +26,7 @@ pub(super) enum Detected {
 }
 
 /// Reads until the protocol is clear. `None`: the client left, or said nothing until the drain began.
-pub(super) async fn protocol(
-    stream: &mut Stream,
-    sniffs: bool,
-    drain: &mut Drain,
-) -> Option<(Detected, BytesMut)> {
+pub(super) async fn protocol(stream: &mut Stream, sniffs: bool, drain: &mut Drain) -> Option<(Detected, BytesMut)> {
     let mut buffer = BytesMut::new();
     loop {
         if let Some(detected) = detect(&buffer, sniffs) {

@@ -231,8 +231,7 @@ impl Open {
         // Nobody got a status if the client left before the head; the access log leaves it out then.
         let status = self.status.or_else(|| StatusCode::from_u16(499).ok()).unwrap_or_default();
         let broke = matches!(self.error, "body_silent" | "body_malformed" | "body_broken");
-        let classification =
-            if broke { Classification::Failure } else { Classification::of(status, self.grpc_status) };
+        let classification = if broke { Classification::Failure } else { Classification::of(status, self.grpc_status) };
         let now = Instant::now();
         let first_byte = self.first_byte.unwrap_or(now);
         if let Some(series) = &self.series {

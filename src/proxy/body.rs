@@ -1,9 +1,12 @@
 //! Bodies as the engine sees them: pulled, frame by frame, so that back-pressure needs no buffer of its own.
 
+use std::cell::Cell;
+use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http::HeaderMap;
+use tokio::time::Instant;
 
 use crate::http1::Reject;
 use crate::{http1, http2};
@@ -115,6 +118,17 @@ pub(crate) struct Outgoing {
     lost: bool,
     /// Bytes taken from the client.
     pub(crate) received: u64,
+    /// How the upload goes, for who bounds its time.
+    progress: Rc<Progress>,
+}
+
+/// How an upload goes.
+#[derive(Debug)]
+pub(crate) struct Progress {
+    /// When the client last sent something of it.
+    pub(crate) last: Cell<Instant>,
+    /// All of it has come.
+    pub(crate) is_whole: Cell<bool>,
 }
 
 impl Outgoing {
@@ -131,7 +145,13 @@ impl Outgoing {
             ended,
             lost: false,
             received: 0,
+            progress: Rc::new(Progress { last: Cell::new(Instant::now()), is_whole: Cell::new(ended) }),
         }
+    }
+
+    /// Returns how the upload goes, to be looked at while it is under way.
+    pub(crate) fn progress(&self) -> Rc<Progress> {
+        self.progress.clone()
     }
 
     /// Starts again from the beginning for another try; false where that is not possible any more.
@@ -142,9 +162,7 @@ impl Outgoing {
 
     /// Tells whether all of it was given out in this try.
     pub(crate) fn is_finished(&self) -> bool {
-        self.position >= self.kept.len()
-            && self.kept_trailers.is_none()
-            && (self.ended || self.body.is_end())
+        self.position >= self.kept.len() && self.kept_trailers.is_none() && (self.ended || self.body.is_end())
     }
 
     /// Returns how much is to come in this try.
@@ -174,7 +192,10 @@ impl Outgoing {
             }
             return Poll::Ready(None);
         }
-        match std::task::ready!(self.body.poll_frame(context)) {
+        let frame = std::task::ready!(self.body.poll_frame(context));
+        self.progress.last.set(Instant::now());
+        self.progress.is_whole.set(!matches!(frame, Some(Ok(Frame::Data(_)))) || self.body.is_end());
+        match frame {
             Some(Ok(Frame::Data(bytes))) => {
                 self.received += bytes.len() as u64;
                 if !self.lost && self.kept_bytes + bytes.len() <= self.limit {

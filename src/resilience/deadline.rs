@@ -59,7 +59,9 @@ mod tests {
 
     #[test]
     fn what_is_written_can_be_read_and_is_never_shorter() {
-        for left in [Duration::ZERO, Duration::from_micros(1), Duration::from_millis(1500), Duration::from_secs(1 << 20)] {
+        for left in
+            [Duration::ZERO, Duration::from_micros(1), Duration::from_millis(1500), Duration::from_secs(1 << 20)]
+        {
             assert!(read(&to_grpc_timeout(left)).unwrap() >= left.min(Duration::from_secs(99_999_999)));
         }
         assert_eq!(to_grpc_timeout(Duration::from_millis(250)), "250m");

@@ -62,11 +62,7 @@ impl ConnectError {
 }
 
 /// Connects, shakes hands. The caller bounds the time.
-pub(crate) async fn connect(
-    address: &Address,
-    tls: Option<&TlsClient>,
-    wanted: Wanted,
-) -> Result<Fresh, ConnectError> {
+pub(crate) async fn connect(address: &Address, tls: Option<&TlsClient>, wanted: Wanted) -> Result<Fresh, ConnectError> {
     let stream = match address {
         Address::Tcp(address) => {
             let stream = TcpStream::connect(address).await.map_err(|error| ConnectError::new(&error))?;

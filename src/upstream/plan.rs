@@ -107,8 +107,7 @@ impl Plan {
                     is_local_hop: false,
                 })
                 .collect();
-            let plan =
-                ListenerPlan { listener: Arc::new(listener.clone()), to, router: Router::new(fitting), routes };
+            let plan = ListenerPlan { listener: Arc::new(listener.clone()), to, router: Router::new(fitting), routes };
             listeners.insert(listener.name.clone(), Arc::new(plan));
         }
         Self { upstreams: builder.upstreams, listeners }

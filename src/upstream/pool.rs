@@ -38,6 +38,7 @@ pub(crate) struct Pools {
 /// Connections to one endpoint.
 #[derive(Debug, Default)]
 struct Pool {
+    member: Option<Arc<MemberState>>,
     idle: Vec<(Connection, Instant)>,
     sessions: Vec<Rc<Session>>,
     /// An HTTP/2 session is being opened; who wants one waits for it instead of opening another.
@@ -259,7 +260,7 @@ impl Pools {
         timer: &mut Timer,
     ) -> Result<Ready, TryError> {
         let id = member.state.id;
-        self.members.borrow_mut().entry(id).or_default();
+        self.members.borrow_mut().entry(id).or_default().member = Some(member.state.clone());
         let _opening = (wanted == Wanted::Http2).then(|| Opening::new(self, id));
         let fresh = self.connect(upstream, member, wanted, series, timer).await?;
         if !fresh.is_http2 {
@@ -269,7 +270,7 @@ impl Pools {
         let session = timer
             .bound(Some(deadline), Session::open(fresh.stream, lease))
             .await
-            .map_err(|_| TryError::Unsent { why: "no HTTP/2 handshake within connect_timeout".to_owned() })??;
+            .map_err(|_| TryError::Connect { why: "no HTTP/2 handshake within connect_timeout".to_owned() })??;
         if let Some(pool) = self.members.borrow_mut().get_mut(&id) {
             pool.sessions.push(session.clone());
         }
@@ -294,11 +295,13 @@ impl Pools {
             }
             Ok(Err(error)) => {
                 series.service.connect_failed(error.label);
-                Err(TryError::Unsent { why: format!("{}: {}", member.endpoint.address, error.why) })
+                Err(TryError::Connect { why: format!("{}: {}", member.endpoint.address, error.why) })
             }
             Err(_) => {
                 series.service.connect_failed("timeout");
-                Err(TryError::Unsent { why: format!("{}: no connection within connect_timeout", member.endpoint.address) })
+                Err(TryError::Connect {
+                    why: format!("{}: no connection within connect_timeout", member.endpoint.address),
+                })
             }
         }
     }
@@ -307,8 +310,7 @@ impl Pools {
     pub(crate) fn sweep(&self, upstreams: &[Arc<Upstream>], now: Instant) {
         let mut members = self.members.borrow_mut();
         members.retain(|_, pool| {
-            pool.idle
-                .retain_mut(|(connection, since)| now.duration_since(*since) < IDLE && connection.is_quiet());
+            pool.idle.retain_mut(|(connection, since)| now.duration_since(*since) < IDLE && connection.is_quiet());
             pool.sessions.retain(|session| {
                 !session.is_closed() && session.idle_since().is_none_or(|since| now.duration_since(since) < IDLE)
             });
@@ -323,11 +325,10 @@ impl Pools {
         self.waiting.borrow_mut().retain(|_, waiting| waiting.count.get() > 0);
     }
 
-    /// Closes connections to endpoints that are no longer in any upstream. What is in use ends with its exchange.
-    pub(crate) fn keep_only(&self, upstreams: &[Arc<Upstream>]) {
-        self.members
-            .borrow_mut()
-            .retain(|member, _| upstreams.iter().any(|upstream| upstream.members.contains_key(member)));
+    /// Closes idle connections to endpoints that are gone. What is in use ends with its exchange.
+    pub(crate) fn forget_gone(&self) {
+        let is_gone = |pool: &Pool| pool.member.as_ref().is_some_and(|member| member.gone.load(Ordering::Relaxed));
+        self.members.borrow_mut().retain(|_, pool| !is_gone(pool));
     }
 }
 
