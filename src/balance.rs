@@ -228,7 +228,9 @@ mod tests {
         for _ in 0..100 {
             assert_eq!(picker.pick(&mut Pick { now: 0, random: &mut random, tried: &[] }).unwrap().state.id, 1);
         }
-        guards.into_iter().for_each(|()| busy.state.load.end());
+        for () in guards {
+            busy.state.load.end();
+        }
         assert_eq!(busy.state.load.in_flight(), 0);
     }
 

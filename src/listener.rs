@@ -38,6 +38,7 @@ pub(crate) struct Local {
 
 /// Serves one connection from its first byte to its end.
 pub(crate) async fn serve(local: Rc<Local>, mut stream: Stream, client: Option<IpAddr>, admitted: Admitted) {
+    stream.count(local.source.open());
     let listener = local.shared.listener();
     let mut timer = Timer::default();
     let deadline = after(Instant::now(), listener.limits.handshake_timeout);
@@ -73,7 +74,6 @@ pub(crate) async fn serve(local: Rc<Local>, mut stream: Stream, client: Option<I
         client,
         stream.is_tls(),
         local.series.clone(),
-        &local.source,
     );
     speak(&local, &listener, session, stream, alpn, &mut timer).await;
     drop(admitted);

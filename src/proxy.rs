@@ -59,7 +59,7 @@ impl Handler for Rc<Session> {
         let mut account = Account::open(self, exchange.received, account::protocol(exchange.version));
         let is_grpc = failure::is_grpc(&parts.headers);
         match self.serve(&mut parts, body, exchange, &mut account, is_grpc).await {
-            Ok((answer, idle_timeout)) => self.relay(answer, idle_timeout, account),
+            Ok((answer, idle_timeout)) => relay(answer, idle_timeout, account),
             Err(failure) => own_reply(&failure, is_grpc, account),
         }
     }
@@ -156,7 +156,7 @@ impl Session {
             let in_flight = InFlight::begin(&upstream, &member).ok_or(Failure::Limit(failure::Limit::Requests))?;
             account.tries(&upstream, &member, in_flight);
             let before = outgoing.as_ref().map_or(0, |outgoing| outgoing.received);
-            let bounds = self.bounds(plan, &upstream, exchange, outgoing.as_ref());
+            let bounds = bounds(plan, &upstream, exchange, outgoing.as_ref());
             let result = self.one_try(plan, &upstream, &member, parts, &mut outgoing, exchange, &bounds).await;
             account.received(outgoing.as_ref().map_or(0, |outgoing| outgoing.received) - before);
             let error = match result {
@@ -185,7 +185,7 @@ impl Session {
             let in_time = Instant::now() < bounds.end();
             let rewinds = outgoing.as_mut().is_none_or(Outgoing::rewind) && tried.len() < MAX_TRIES && in_time;
             match error {
-                TryError::Client(error) => return Err(client_failure(error)),
+                TryError::Client(error) => return Err(client_failure(&error)),
                 TryError::Limit(limit) => return Err(Failure::Limit(limit)),
                 TryError::Malformed(reject) => {
                     self.worker().observe(&member, FAILURE_MS);
@@ -251,32 +251,6 @@ impl Session {
                 }
             }
             return Err(last_failure.unwrap_or(Failure::NoEndpoint));
-        }
-    }
-
-    fn bounds(
-        &self,
-        plan: &Plan<'_>,
-        upstream: &Upstream,
-        exchange: &Exchange<'_>,
-        outgoing: Option<&Outgoing>,
-    ) -> Bounds {
-        let policies = &upstream.policies;
-        let timeout = match plan.route.timeout {
-            // Streams may last: gRPC without a deadline and upgrades are bounded by silence alone.
-            _ if exchange.upgrade || plan.is_grpc && plan.deadline.is_none() => None,
-            Some(timeout) => Some(timeout),
-            None if plan.route.is_local_hop => None,
-            None => Some(policies.timeout),
-        };
-        Bounds {
-            received: exchange.received,
-            began: Instant::now(),
-            deadline: plan.deadline,
-            timeout,
-            idle: policies.idle_timeout,
-            per_try: policies.retry.per_try,
-            upload: outgoing.map(Outgoing::progress),
         }
     }
 
@@ -375,15 +349,36 @@ impl Session {
         self.worker().observe(member, latency);
         Ok(answer)
     }
+}
 
-    /// Makes an endpoint's answer the reply.
-    fn relay(&self, answer: Answer, idle_timeout: Duration, mut account: Account) -> Reply {
-        let (mut head, body) = answer.response.into_parts();
-        let switches = answer.upgraded.is_some();
-        headers::rewrite_response(&mut head.headers, head.version, switches);
-        account.replied(head.status, &head.headers, "");
-        Reply { head, body, tunnel: answer.upgraded, close: false, idle_timeout, account }
+/// Returns how long a try may take.
+fn bounds(plan: &Plan<'_>, upstream: &Upstream, exchange: &Exchange<'_>, outgoing: Option<&Outgoing>) -> Bounds {
+    let policies = &upstream.policies;
+    let timeout = match plan.route.timeout {
+        // Streams may last: gRPC without a deadline and upgrades are bounded by silence alone.
+        _ if exchange.upgrade || plan.is_grpc && plan.deadline.is_none() => None,
+        Some(timeout) => Some(timeout),
+        None if plan.route.is_local_hop => None,
+        None => Some(policies.timeout),
+    };
+    Bounds {
+        received: exchange.received,
+        began: Instant::now(),
+        deadline: plan.deadline,
+        timeout,
+        idle: policies.idle_timeout,
+        per_try: policies.retry.per_try,
+        upload: outgoing.map(Outgoing::progress),
     }
+}
+
+/// Makes an endpoint's answer the reply.
+fn relay(answer: Answer, idle_timeout: Duration, mut account: Account) -> Reply {
+    let (mut head, body) = answer.response.into_parts();
+    let switches = answer.upgraded.is_some();
+    headers::rewrite_response(&mut head.headers, head.version, switches);
+    account.replied(head.status, &head.headers, "");
+    Reply { head, body, tunnel: answer.upgraded, close: false, idle_timeout, account }
 }
 
 fn normalise_path(parts: &mut Parts) -> Result<(), Failure> {
@@ -405,18 +400,17 @@ fn wanted(upstream: &Upstream, member: &Member, is_grpc: bool, upgrade: bool) ->
     use meshless_discovery::AppProtocol;
     match upstream.policies.protocol {
         _ if upgrade => Wanted::Http1,
-        UpstreamProtocol::Http1 => Wanted::Http1,
         UpstreamProtocol::Http2 => Wanted::Http2,
         UpstreamProtocol::Tcp => Wanted::Bytes,
         UpstreamProtocol::Auto if upstream.tls.is_some() => Wanted::Either,
         UpstreamProtocol::Auto if is_grpc || member.endpoint.protocol == Some(AppProtocol::H2c) => Wanted::Http2,
-        UpstreamProtocol::Auto => Wanted::Http1,
+        UpstreamProtocol::Http1 | UpstreamProtocol::Auto => Wanted::Http1,
     }
 }
 
-fn client_failure(error: BodyError) -> Failure {
+fn client_failure(error: &BodyError) -> Failure {
     match error {
-        BodyError::Malformed(reject) => Failure::Malformed(reject),
+        BodyError::Malformed(reject) => Failure::Malformed(*reject),
         BodyError::Silent => Failure::SlowBody,
         BodyError::Gone(_) | BodyError::Reset(_) => Failure::ClientGone,
     }

@@ -71,7 +71,7 @@ impl Timer {
 
 /// Returns `now + duration`, or a time far away where that overflows.
 pub(crate) fn after(now: Instant, duration: Duration) -> Instant {
-    now.checked_add(duration).unwrap_or_else(|| now + Duration::from_secs(86_400 * 365))
+    now.checked_add(duration).unwrap_or_else(|| now + Duration::from_hours(365 * 24))
 }
 
 #[cfg(test)]
@@ -86,7 +86,7 @@ mod tests {
         assert_eq!(early, Ok(7));
         let late = timer.bound(Some(start + Duration::from_secs(5)), std::future::pending::<()>()).await;
         assert_eq!((late, start.elapsed().as_secs()), (Err(Elapsed), 5));
-        let _ = timer.bound(Some(start + Duration::from_secs(60)), tokio::task::yield_now()).await;
+        let _ = timer.bound(Some(start + Duration::from_mins(1)), tokio::task::yield_now()).await;
         let soon = timer.bound(Some(start + Duration::from_secs(6)), std::future::pending::<()>()).await;
         assert_eq!((soon, start.elapsed().as_secs()), (Err(Elapsed), 6));
     }

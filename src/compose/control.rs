@@ -107,7 +107,7 @@ impl Control {
         if applied.is_ok() {
             self.metrics.started(self.version);
         }
-        if first.send(applied.map(|_| ())).is_err() || failed {
+        if first.send(applied).is_err() || failed {
             return;
         }
         let drain = self.serve(&mut inbox).await;
@@ -127,7 +127,7 @@ impl Control {
     async fn serve(&mut self, inbox: &mut mpsc::UnboundedReceiver<Event>) -> Option<bool> {
         let mut tick = tokio::time::interval(TICK);
         loop {
-            let deadline = self.targets.deadline().unwrap_or_else(|| Instant::now() + Duration::from_secs(3600));
+            let deadline = self.targets.deadline().unwrap_or_else(|| Instant::now() + Duration::from_hours(1));
             let mut changed = false;
             tokio::select! {
                 event = inbox.recv() => match event? {

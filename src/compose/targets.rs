@@ -1,6 +1,7 @@
 //! The targets that a configuration names: opened, followed, and what is known of them.
 
 use std::collections::{BTreeMap, HashMap};
+use std::pin::Pin;
 use std::sync::Arc;
 
 use meshless_discovery::{Address, Backend, Target};
@@ -48,10 +49,13 @@ struct Told {
     restored: bool,
 }
 
+/// What follows a target, not yet spawned.
+type Following = Pin<Box<dyn Future<Output = ()> + Send>>;
+
 /// What a new configuration needs, opened but not yet in force.
 pub(super) struct Opened {
     backends: Backends,
-    fresh: Vec<(Target, Followed, std::pin::Pin<Box<dyn Future<Output = ()> + Send>>)>,
+    fresh: Vec<(Target, Followed, Following)>,
     wanted: Vec<Target>,
 }
 
@@ -168,7 +172,8 @@ impl Targets {
             .iter_mut()
             .filter_map(|(target, tracked)| tracked.removals.expire(now.into_std()).then(|| target.clone()))
             .collect();
-        due.iter().fold(false, |changed, target| self.list(target) || changed)
+        // Every one is listed anew, also after the first that changed.
+        due.iter().filter(|target| self.list(target)).count() > 0
     }
 
     /// Returns when [`Targets::expire`] has something to do.

@@ -184,7 +184,7 @@ fn answer(
     let body = if status == StatusCode::SWITCHING_PROTOCOLS {
         let Connection { mut wire, lease, .. } = connection;
         wire.stream.unread(wire.read);
-        upgraded = Some(Box::new(Upgraded { stream: wire.stream, lease: Some(lease) }));
+        upgraded = Some(Box::new(Upgraded { stream: wire.stream, lease }));
         Body::Empty
     } else {
         let unfinished = encoder.is_some() || !connection.wire.is_flushed();

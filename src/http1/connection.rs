@@ -238,8 +238,7 @@ pub(crate) async fn serve<H: Handler>(
             Done::Over => return,
         }
     }
-    let mut shared = shared.borrow_mut();
-    let _ = poll_fn(|context| Poll::Ready(shared.wire.stream.poll_close(context))).await;
+    let _ = poll_fn(|context| Poll::Ready(shared.borrow_mut().wire.stream.poll_close(context))).await;
 }
 
 async fn read_head(
@@ -257,7 +256,9 @@ async fn read_head(
     poll_fn(|context| {
         let shared = &mut *shared.borrow_mut();
         loop {
-            if !shared.wire.read.is_empty() {
+            if shared.wire.read.is_empty() {
+                shared.wire.rest();
+            } else {
                 let received = *first_byte.get_or_insert_with(Instant::now);
                 let Wire { read, scanned, .. } = &mut shared.wire;
                 match head::parse_request(read, scanned, head_limits, recycled.take().unwrap_or_default()) {
@@ -265,8 +266,6 @@ async fn read_head(
                     Ok(None) => {}
                     Err(reject) => return Poll::Ready(Next::Refuse(reject)),
                 }
-            } else {
-                shared.wire.rest();
             }
             match shared.wire.poll_fill(context) {
                 Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Next::Close),
@@ -532,7 +531,9 @@ async fn upgrade(shared: &Rc<RefCell<Shared>>, reply: Reply, tunnel: tunnel::Upg
     }
     let mut client = wire.stream;
     client.unread(wire.read);
-    let carried = tunnel::run(client, tunnel.stream, reply.idle_timeout, timer).await;
+    let tunnel::Upgraded { stream: endpoint, lease } = tunnel;
+    let carried = tunnel::run(client, endpoint, reply.idle_timeout, timer).await;
+    drop(lease);
     account.carried(&carried);
     account.finish(Outcome::Complete);
     Done::Over

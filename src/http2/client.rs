@@ -165,10 +165,9 @@ pub(crate) async fn exchange(
     let head = poll_fn(|context| {
         if let (Some(pumping), Some(outgoing)) = (pump.as_mut(), outgoing.as_mut()) {
             match pumping.poll(context, outgoing) {
-                Poll::Ready(Ok(())) => pump = None,
                 Poll::Ready(Err(PumpError::Source(error))) => return Poll::Ready(Err(TryError::Client(error))),
-                // The endpoint took no more of it; its reply says why.
-                Poll::Ready(Err(PumpError::Sink(_))) => pump = None,
+                // Sent, or the endpoint took no more of it; its reply says why.
+                Poll::Ready(Ok(()) | Err(PumpError::Sink)) => pump = None,
                 Poll::Pending => {}
             }
         }
@@ -285,7 +284,7 @@ impl ResponseBody {
         if let Some((pump, outgoing)) = self.upload.as_mut() {
             match pump.poll(context, outgoing) {
                 Poll::Pending => {}
-                Poll::Ready(Ok(()) | Err(PumpError::Sink(_))) => self.upload = None,
+                Poll::Ready(Ok(()) | Err(PumpError::Sink)) => self.upload = None,
                 // The client broke its upload off: the endpoint must not take it for whole.
                 Poll::Ready(Err(PumpError::Source(_))) => {
                     pump.stream.send_reset(Reason::CANCEL);

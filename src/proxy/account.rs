@@ -95,12 +95,6 @@ impl Account {
         })))
     }
 
-    /// An account that nobody reads.
-    #[cfg(test)]
-    pub(crate) fn none() -> Self {
-        Self(None)
-    }
-
     /// Who asked for what. Kept only where the access log will say it.
     pub(crate) fn asked(&mut self, method: &str, host: &str, path: &str, request_id: Option<&HeaderValue>) {
         if let Some(open) = &mut self.0

@@ -17,13 +17,15 @@ use super::headers::Sender;
 use crate::config::{Listener, ListenerLimits};
 use crate::follow::removals::Standing;
 use crate::telemetry::access_log::{Lane, Record};
-use crate::telemetry::metrics::{Direction, ListenerSeries, RequestSeries, TcpConnection, TcpSeries, WorkerMetrics};
+use crate::telemetry::metrics::{Direction, ListenerSeries, RequestSeries, WorkerMetrics};
 use crate::upstream::plan::Plan;
 use crate::upstream::pool::{Pools, Series};
 use crate::upstream::{Member, Table, Upstream};
 
 /// A connection to an endpoint that was held over its removal failed: it may go.
 pub(crate) type HeldFailed = (Target, Address);
+
+type ListenerAndService = (Arc<str>, Arc<str>);
 
 /// What the connections of one worker share. Lives on the worker's thread.
 #[derive(Debug)]
@@ -36,7 +38,7 @@ pub(crate) struct WorkerContext {
     epoch: Instant,
     held_failed: mpsc::UnboundedSender<HeldFailed>,
     services: RefCell<HashMap<Arc<str>, Rc<Series>>>,
-    requests: RefCell<HashMap<(Arc<str>, Arc<str>), Rc<RequestSeries>>>,
+    requests: RefCell<HashMap<ListenerAndService, Rc<RequestSeries>>>,
     ids: Cell<u64>,
     /// The configuration that `services` and `requests` were last cleared by.
     plan: RefCell<Arc<Plan>>,
@@ -145,8 +147,6 @@ pub(crate) struct Session {
     client: Option<IpAddr>,
     tls: bool,
     listener_series: Rc<ListenerSeries>,
-    /// Counts the connection as open until the session ends.
-    counted: TcpConnection,
     last_requests: RefCell<Option<(Arc<str>, Rc<RequestSeries>)>>,
 }
 
@@ -160,11 +160,9 @@ impl Session {
         client: Option<IpAddr>,
         tls: bool,
         listener_series: Rc<ListenerSeries>,
-        source: &Rc<TcpSeries>,
     ) -> Rc<Self> {
-        let counted = source.open();
         let last_requests = RefCell::default();
-        Rc::new(Self { worker, listener, name, direction, client, tls, listener_series, counted, last_requests })
+        Rc::new(Self { worker, listener, name, direction, client, tls, listener_series, last_requests })
     }
 
     pub(crate) fn worker(&self) -> &Rc<WorkerContext> {
@@ -181,10 +179,6 @@ impl Session {
 
     pub(crate) fn client(&self) -> Option<IpAddr> {
         self.client
-    }
-
-    pub(crate) fn counted(&self) -> &TcpConnection {
-        &self.counted
     }
 
     pub(super) fn sender(&self) -> Sender {

@@ -20,7 +20,7 @@ use crate::upstream::pool::Lease;
 pub(crate) struct Upgraded {
     pub(crate) stream: Stream,
     /// Counts against the limits until the tunnel ends.
-    pub(crate) lease: Option<Lease>,
+    pub(crate) lease: Lease,
 }
 
 /// What went through a tunnel.

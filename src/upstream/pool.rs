@@ -19,7 +19,7 @@ use crate::http1::client::Connection;
 use crate::http2::client::Session;
 use crate::proxy::failure::{Limit, TryError};
 use crate::stream::Stream;
-use crate::telemetry::metrics::{ServiceSeries, TcpConnection, TcpSeries};
+use crate::telemetry::metrics::{ServiceSeries, TcpSeries};
 use crate::timer::{Timer, after};
 
 /// An idle connection is closed after this: before the endpoint does, whose limit is usually a minute.
@@ -61,8 +61,6 @@ struct LeaseInner {
     pools: Weak<Pools>,
     member: Arc<MemberState>,
     upstream: Arc<UpstreamState>,
-    /// Gives its bytes and its end to the metrics.
-    _counted: TcpConnection,
     _permit: OwnedSemaphorePermit,
 }
 
@@ -93,6 +91,7 @@ impl Lease {
 
 /// A way to send one request.
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant, reason = "a box would be one more allocation for each request")]
 pub(crate) enum Ready {
     Http1(Connection),
     Http2(Rc<Session>),
@@ -127,7 +126,7 @@ impl Pools {
                 opened.notified().await;
                 continue;
             }
-            let lease = self.lease(upstream, member, permit, series);
+            let lease = self.lease(upstream, member, permit);
             return self.open(upstream, member, wanted, lease, series, timer).await;
         }
     }
@@ -145,7 +144,7 @@ impl Pools {
                 break permit;
             }
         };
-        let lease = self.lease(upstream, member, permit, series);
+        let lease = self.lease(upstream, member, permit);
         let fresh = self.connect(upstream, member, Wanted::Bytes, series, timer).await?;
         Ok((fresh.stream, lease))
     }
@@ -182,10 +181,10 @@ impl Pools {
             return Ok(Some(permit));
         }
         // An idle connection to another endpoint of this upstream gives its place up first.
-        if self.close_one_idle(upstream) {
-            if let Ok(permit) = state.connections.clone().try_acquire_owned() {
-                return Ok(Some(permit));
-            }
+        if self.close_one_idle(upstream)
+            && let Ok(permit) = state.connections.clone().try_acquire_owned()
+        {
+            return Ok(Some(permit));
         }
         let limits = &upstream.policies.limits;
         let _guard = WaitGuard::new(&state.waiting, limits.pending)?;
@@ -194,13 +193,13 @@ impl Pools {
         let deadline = after(Instant::now(), limits.queue);
         let mut acquiring = pin!(state.connections.clone().acquire_owned());
         let mut freed = pin!(waiting.freed.notified());
-        let waited = poll_fn(|context| {
+        let permit_or_free = poll_fn(|context| {
             if let Poll::Ready(permit) = acquiring.as_mut().poll(context) {
                 return Poll::Ready(permit.ok());
             }
             freed.as_mut().poll(context).map(|()| None)
         });
-        let permit = timer.bound(Some(deadline), waited).await.map_err(|_| TryError::Limit(Limit::Queue))?;
+        let permit = timer.bound(Some(deadline), permit_or_free).await.map_err(|_| TryError::Limit(Limit::Queue))?;
         if permit.is_none() && !wanted.takes_http1() && !wanted.takes_http2() {
             // What became free is of no use for bytes, but its place is.
             self.close_one_idle(upstream);
@@ -233,19 +232,12 @@ impl Pools {
         pool.opening.then(|| pool.opened.clone())
     }
 
-    fn lease(
-        self: &Rc<Self>,
-        upstream: &Upstream,
-        member: &Member,
-        permit: OwnedSemaphorePermit,
-        series: &Series,
-    ) -> Lease {
+    fn lease(self: &Rc<Self>, upstream: &Upstream, member: &Member, permit: OwnedSemaphorePermit) -> Lease {
         member.state.connections.fetch_add(1, Ordering::Relaxed);
         Lease(Rc::new(LeaseInner {
             pools: Rc::downgrade(self),
             member: member.state.clone(),
             upstream: upstream.state.clone(),
-            _counted: series.destination.open(),
             _permit: permit,
         }))
     }
@@ -287,7 +279,8 @@ impl Pools {
     ) -> Result<Fresh, TryError> {
         let started = Instant::now();
         let deadline = after(started, upstream.policies.connect_timeout);
-        let connecting = connect::connect(&member.endpoint.address, upstream.tls.as_deref(), wanted);
+        let connecting =
+            connect::connect(&member.endpoint.address, upstream.tls.as_deref(), wanted, &series.destination);
         match timer.bound(Some(deadline), connecting).await {
             Ok(Ok(fresh)) => {
                 series.service.connected(started.elapsed());

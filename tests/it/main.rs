@@ -3,6 +3,7 @@
 #![allow(
     clippy::expect_used,
     clippy::indexing_slicing,
+    clippy::print_stderr,
     clippy::unwrap_used,
     reason = "all of this is test code; clippy excuses only functions that are tests themselves"
 )]
@@ -11,10 +12,13 @@ mod architecture;
 mod check;
 mod http1;
 mod real_programs;
+mod wire_http1;
 
 #[path = "../support/corpus.rs"]
 mod corpus;
 #[path = "../support/differential.rs"]
 mod differential;
+#[path = "../support/gateway.rs"]
+mod gateway;
 #[path = "../support/invariants.rs"]
 mod invariants;
