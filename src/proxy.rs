@@ -35,7 +35,7 @@ use self::bounds::Bounds;
 use self::exchange::{Exchange, Handler, Reply};
 use self::failure::{Failure, TryError};
 use crate::balance::Pick;
-use crate::config::UpstreamProtocol;
+use crate::config::{Retry, RetryOn, UpstreamProtocol};
 use crate::http1::Reject;
 use crate::http1::client::{Answer, RequestHead};
 use crate::resilience::{deadline, retry};
@@ -137,28 +137,35 @@ impl Session {
         exchange: &mut Exchange<'_>,
         account: &mut Account,
     ) -> Result<(Answer, Duration), Failure> {
-        let mut tried: Vec<u64> = Vec::new();
+        let mut tried = Tried::default();
         let mut outgoing: Option<Outgoing> = None;
         let mut body = Some(body);
         let (mut sent, mut requeues) = (0u32, 0u32);
         let mut last_failure = None;
         loop {
-            let Some((upstream, member)) = self.pick(plan, &tried) else {
+            let Some((upstream, member)) = self.pick(plan, tried.as_slice()) else {
                 return Err(last_failure.unwrap_or(Failure::NoEndpoint));
             };
             let policies = upstream.policies.clone();
             let policy = &policies.retry;
             if let Some(body) = body.take() {
                 outgoing = (!body.is_end()).then(|| Outgoing::new(body, policy.body_limit));
+                if let Some(outgoing) = &outgoing {
+                    account.uploads(outgoing.progress());
+                }
                 upstream.state.budget.deposit(policy.budget, policy.min_per_second, self.worker().millis());
             }
             tried.push(member.state.id);
             let in_flight = InFlight::begin(&upstream, &member).ok_or(Failure::Limit(failure::Limit::Requests))?;
             account.tries(&upstream, &member, in_flight);
-            let before = outgoing.as_ref().map_or(0, |outgoing| outgoing.received);
+            let has_body = outgoing.is_some();
             let bounds = bounds(plan, &upstream, exchange, outgoing.as_ref());
             let result = self.one_try(plan, &upstream, &member, parts, &mut outgoing, exchange, &bounds).await;
-            account.received(outgoing.as_ref().map_or(0, |outgoing| outgoing.received) - before);
+            // Where the reply came before the upload had ended, the upload has gone with the reply.
+            let rewinds = match outgoing.as_mut() {
+                Some(outgoing) => outgoing.rewind(),
+                None => !has_body,
+            } && !tried.is_full();
             let error = match result {
                 Ok(answer) => {
                     let status = answer.response.status();
@@ -168,8 +175,9 @@ impl Session {
                         // A peer's limit says "less", not "again".
                         && !answer.response.headers().contains_key(failure::MESHLESS_ERROR);
                     if wants_retry
+                        && rewinds
                         && retry::may_repeat(policy, &parts.method)
-                        && self.may_retry(&upstream, sent, "status", &mut outgoing)
+                        && self.may_retry(&upstream, sent, "status")
                     {
                         sent += 1;
                         drop(answer);
@@ -183,7 +191,7 @@ impl Session {
             };
             account.tried();
             let in_time = Instant::now() < bounds.end();
-            let rewinds = outgoing.as_mut().is_none_or(Outgoing::rewind) && tried.len() < MAX_TRIES && in_time;
+            let rewinds = rewinds && in_time;
             match error {
                 TryError::Client(error) => return Err(client_failure(&error)),
                 TryError::Limit(limit) => return Err(Failure::Limit(limit)),
@@ -196,7 +204,9 @@ impl Session {
                     self.worker().connect_failed(&upstream, &member);
                     last_failure = Some(Failure::ConnectFailed(why));
                     // Only another endpoint helps.
-                    let another = self.pick(plan, &tried).is_some_and(|(_, next)| !tried.contains(&next.state.id));
+                    let another = self
+                        .pick(plan, tried.as_slice())
+                        .is_some_and(|(_, next)| !tried.as_slice().contains(&next.state.id));
                     if requeues < retry::MAX_REQUEUES && rewinds && another {
                         requeues += 1;
                         self.series(&upstream).service.requeued();
@@ -214,18 +224,18 @@ impl Session {
                 TryError::Reset { why, reused } => {
                     self.worker().observe(&member, FAILURE_MS);
                     last_failure = Some(Failure::Broken(why));
-                    let may = retry::may_repeat(policy, &parts.method) && !plan.route.is_local_hop;
+                    let may = retry::may_repeat(policy, &parts.method) && rewinds;
                     // An idle connection that the endpoint closed under our hands says nothing about the endpoint.
-                    if may && reused && requeues < retry::MAX_REQUEUES && rewinds {
+                    if may && reused && requeues < retry::MAX_REQUEUES {
                         requeues += 1;
                         tried.pop();
                         self.series(&upstream).service.requeued();
                         continue;
                     }
                     if may
-                        && rewinds
-                        && policy.on.contains(&crate::config::RetryOn::Reset)
-                        && self.may_retry(&upstream, sent, "reset", &mut outgoing)
+                        && !plan.route.is_local_hop
+                        && policy.on.contains(&RetryOn::Reset)
+                        && self.may_retry(&upstream, sent, "reset")
                     {
                         sent += 1;
                         self.pause(policy, sent, &bounds, exchange).await?;
@@ -240,10 +250,7 @@ impl Session {
                         return Err(Failure::SlowBody);
                     }
                     last_failure = Some(Failure::Deadline);
-                    if in_time
-                        && rewinds
-                        && retry::may_repeat(policy, &parts.method)
-                        && self.may_retry(&upstream, sent, "per_try", &mut outgoing)
+                    if rewinds && retry::may_repeat(policy, &parts.method) && self.may_retry(&upstream, sent, "per_try")
                     {
                         sent += 1;
                         continue;
@@ -254,11 +261,11 @@ impl Session {
         }
     }
 
-    fn may_retry(&self, upstream: &Upstream, sent: u32, reason: &'static str, outgoing: &mut Option<Outgoing>) -> bool {
+    /// Asks attempts and budget for one more try, and pays for it.
+    fn may_retry(&self, upstream: &Upstream, sent: u32, reason: &'static str) -> bool {
         let policy = &upstream.policies.retry;
-        let may = sent + 1 < policy.attempts
-            && outgoing.as_mut().is_none_or(Outgoing::rewind)
-            && upstream.state.budget.withdraw(policy.min_per_second, self.worker().millis());
+        let may =
+            sent + 1 < policy.attempts && upstream.state.budget.withdraw(policy.min_per_second, self.worker().millis());
         if may {
             self.series(upstream).service.retried(reason);
         }
@@ -267,7 +274,7 @@ impl Session {
 
     async fn pause(
         &self,
-        policy: &crate::config::Retry,
+        policy: &Retry,
         sent: u32,
         bounds: &Bounds,
         exchange: &mut Exchange<'_>,
@@ -348,6 +355,34 @@ impl Session {
         let latency = started.elapsed().as_secs_f32() * 1000.0;
         self.worker().observe(member, latency);
         Ok(answer)
+    }
+}
+
+/// Ids of the endpoints that a request was tried on, without an allocation.
+#[derive(Debug, Default)]
+struct Tried {
+    ids: [u64; MAX_TRIES],
+    count: usize,
+}
+
+impl Tried {
+    fn push(&mut self, id: u64) {
+        if let Some(place) = self.ids.get_mut(self.count) {
+            *place = id;
+            self.count += 1;
+        }
+    }
+
+    fn pop(&mut self) {
+        self.count = self.count.saturating_sub(1);
+    }
+
+    fn is_full(&self) -> bool {
+        self.count == MAX_TRIES
+    }
+
+    fn as_slice(&self) -> &[u64] {
+        self.ids.get(..self.count).unwrap_or_default()
     }
 }
 

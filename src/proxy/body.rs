@@ -116,8 +116,6 @@ pub(crate) struct Outgoing {
     ended: bool,
     /// Something was sent that is not kept.
     lost: bool,
-    /// Bytes taken from the client.
-    pub(crate) received: u64,
     /// How the upload goes, for who bounds its time.
     progress: Rc<Progress>,
 }
@@ -129,6 +127,8 @@ pub(crate) struct Progress {
     pub(crate) last: Cell<Instant>,
     /// All of it has come.
     pub(crate) is_whole: Cell<bool>,
+    /// Bytes of it that have come.
+    pub(crate) received: Cell<u64>,
 }
 
 impl Outgoing {
@@ -144,8 +144,11 @@ impl Outgoing {
             position: 0,
             ended,
             lost: false,
-            received: 0,
-            progress: Rc::new(Progress { last: Cell::new(Instant::now()), is_whole: Cell::new(ended) }),
+            progress: Rc::new(Progress {
+                last: Cell::new(Instant::now()),
+                is_whole: Cell::new(ended),
+                received: Cell::new(0),
+            }),
         }
     }
 
@@ -197,7 +200,7 @@ impl Outgoing {
         self.progress.is_whole.set(!matches!(frame, Some(Ok(Frame::Data(_)))) || self.body.is_end());
         match frame {
             Some(Ok(Frame::Data(bytes))) => {
-                self.received += bytes.len() as u64;
+                self.progress.received.set(self.progress.received.get() + bytes.len() as u64);
                 if !self.lost && self.kept_bytes + bytes.len() <= self.limit {
                     self.kept_bytes += bytes.len();
                     self.kept.push(bytes.clone());

@@ -95,7 +95,11 @@ mod tests {
     #[test]
     fn an_upload_is_bounded_by_silence_and_the_clock_starts_at_its_end() {
         let now = Instant::now();
-        let upload = Rc::new(Progress { last: Cell::new(now + seconds(60)), is_whole: Cell::new(false) });
+        let upload = Rc::new(Progress {
+            last: Cell::new(now + seconds(60)),
+            is_whole: Cell::new(false),
+            received: Cell::new(0),
+        });
         let bounds = Bounds { upload: Some(upload.clone()), per_try: Some(seconds(2)), ..bounds(now) };
         assert_eq!(bounds.end_of_try(), now + seconds(360));
         upload.is_whole.set(true);
@@ -105,7 +109,7 @@ mod tests {
     #[test]
     fn the_clients_deadline_bounds_even_an_upload() {
         let now = Instant::now();
-        let upload = Rc::new(Progress { last: Cell::new(now), is_whole: Cell::new(false) });
+        let upload = Rc::new(Progress { last: Cell::new(now), is_whole: Cell::new(false), received: Cell::new(0) });
         let bounds = Bounds { upload: Some(upload), deadline: Some(now + seconds(5)), ..bounds(now) };
         assert_eq!(bounds.end(), now + seconds(5));
     }
