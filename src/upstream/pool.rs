@@ -118,17 +118,32 @@ impl Pools {
             if let Some(ready) = self.take_idle(member.state.id, wanted) {
                 return Ok(ready);
             }
-            let Some(permit) = self.permit(upstream, member, wanted, timer).await? else { continue };
-            if wanted == Wanted::Http2
-                && let Some(opened) = self.opening(member.state.id)
-            {
-                drop(permit);
-                opened.notified().await;
-                continue;
+            // Boxed, because it is rare and large: the state of a handshake would make every idle connection larger.
+            if let Some(ready) = Box::pin(self.fresh(upstream, member, wanted, series, timer)).await? {
+                return Ok(ready);
             }
-            let lease = self.lease(upstream, member, permit);
-            return self.open(upstream, member, wanted, lease, series, timer).await;
         }
+    }
+
+    /// Opens a connection; `None`: look again, another one may have become free.
+    async fn fresh(
+        self: &Rc<Self>,
+        upstream: &Upstream,
+        member: &Member,
+        wanted: Wanted,
+        series: &Series,
+        timer: &mut Timer,
+    ) -> Result<Option<Ready>, TryError> {
+        let Some(permit) = self.permit(upstream, member, wanted, timer).await? else { return Ok(None) };
+        if wanted == Wanted::Http2
+            && let Some(opened) = self.opening(member.state.id)
+        {
+            drop(permit);
+            opened.notified().await;
+            return Ok(None);
+        }
+        let lease = self.lease(upstream, member, permit);
+        self.open(upstream, member, wanted, lease, series, timer).await.map(Some)
     }
 
     /// Opens a connection that only carries bytes.
