@@ -59,7 +59,7 @@ impl Handler for Rc<Session> {
         let mut account = Account::open(self, exchange.received, account::protocol(exchange.version));
         let is_grpc = failure::is_grpc(&parts.headers);
         match self.serve(&mut parts, body, exchange, &mut account, is_grpc).await {
-            Ok((answer, idle_timeout)) => relay(answer, idle_timeout, account),
+            Ok(served) => relay(served, account),
             Err(failure) => own_reply(&failure, is_grpc, account),
         }
     }
@@ -81,6 +81,13 @@ impl Handler for Rc<Session> {
     }
 }
 
+/// An endpoint's answer, and what bounds its body.
+struct Served {
+    answer: Answer,
+    idle_timeout: Duration,
+    deadline: Option<Instant>,
+}
+
 /// What all tries of a request have in common.
 struct Plan<'a> {
     table: &'a Table,
@@ -98,7 +105,7 @@ impl Session {
         exchange: &mut Exchange<'_>,
         account: &mut Account,
         is_grpc: bool,
-    ) -> Result<(Answer, Duration), Failure> {
+    ) -> Result<Served, Failure> {
         normalise_path(parts)?;
         let host = parts.headers.get(header::HOST).cloned();
         let host = host.as_ref().and_then(|host| host.to_str().ok()).unwrap_or_default();
@@ -136,7 +143,7 @@ impl Session {
         body: Body,
         exchange: &mut Exchange<'_>,
         account: &mut Account,
-    ) -> Result<(Answer, Duration), Failure> {
+    ) -> Result<Served, Failure> {
         let mut tried = Tried::default();
         let mut outgoing: Option<Outgoing> = None;
         let mut body = Some(body);
@@ -185,7 +192,7 @@ impl Session {
                         self.pause(policy, sent, &bounds, exchange).await?;
                         continue;
                     }
-                    return Ok((answer, policies.idle_timeout));
+                    return Ok(Served { answer, idle_timeout: policies.idle_timeout, deadline: plan.deadline });
                 }
                 Err(error) => error,
             };
@@ -408,12 +415,13 @@ fn bounds(plan: &Plan<'_>, upstream: &Upstream, exchange: &Exchange<'_>, outgoin
 }
 
 /// Makes an endpoint's answer the reply.
-fn relay(answer: Answer, idle_timeout: Duration, mut account: Account) -> Reply {
+fn relay(served: Served, mut account: Account) -> Reply {
+    let Served { answer, idle_timeout, deadline } = served;
     let (mut head, body) = answer.response.into_parts();
     let switches = answer.upgraded.is_some();
     headers::rewrite_response(&mut head.headers, head.version, switches);
     account.replied(head.status, &head.headers, "");
-    Reply { head, body, tunnel: answer.upgraded, close: false, idle_timeout, account }
+    Reply { head, body, tunnel: answer.upgraded, close: false, idle_timeout, deadline, account }
 }
 
 fn normalise_path(parts: &mut Parts) -> Result<(), Failure> {
@@ -447,6 +455,7 @@ fn client_failure(error: &BodyError) -> Failure {
     match error {
         BodyError::Malformed(reject) => Failure::Malformed(*reject),
         BodyError::Silent => Failure::SlowBody,
+        BodyError::Late => Failure::Deadline,
         BodyError::Gone(_) | BodyError::Reset(_) => Failure::ClientGone,
     }
 }
@@ -457,5 +466,5 @@ fn own_reply(failure: &Failure, is_grpc: bool, mut account: Account) -> Reply {
     let log_status = if is_grpc { StatusCode::OK } else { failure.status() };
     account.replied(log_status, &head.headers, failure.label());
     let close = matches!(failure, Failure::Malformed(_) | Failure::SlowHead | Failure::ClientGone);
-    Reply { head, body, tunnel: None, close, idle_timeout: OWN_BODY_IDLE, account }
+    Reply { head, body, tunnel: None, close, idle_timeout: OWN_BODY_IDLE, deadline: None, account }
 }

@@ -420,7 +420,7 @@ async fn write_reply(
     }
     let mut encoder = if bodiless { None } else { Some(Encoder::new(&framing)) };
     let mut silent_since = Instant::now();
-    let idle = reply.idle_timeout;
+    let (idle, deadline) = (reply.idle_timeout, reply.deadline);
     let outcome = poll_fn(|context| {
         let shared = &mut *shared.borrow_mut();
         let wire = &mut shared.wire;
@@ -479,7 +479,11 @@ async fn write_reply(
             if shared.poll_gone(context).is_ready() {
                 return Poll::Ready(Outcome::ClientGone);
             }
-            return match timer.poll_expired(context, after(silent_since, idle)) {
+            let silent = after(silent_since, idle);
+            return match timer.poll_expired(context, deadline.map_or(silent, |deadline| deadline.min(silent))) {
+                Poll::Ready(()) if deadline.is_some_and(|deadline| deadline < silent) => {
+                    Poll::Ready(Outcome::UpstreamBroke(BodyError::Late))
+                }
                 // It does not read what we have for it.
                 Poll::Ready(()) if !shared.wire.is_flushed() => Poll::Ready(Outcome::ClientGone),
                 Poll::Ready(()) => Poll::Ready(Outcome::UpstreamBroke(BodyError::Silent)),

@@ -361,7 +361,7 @@ async fn serve_stream<H: Handler>(
 }
 
 async fn send_reply(reply: Reply, respond: &RefCell<SendResponse<Bytes>>, is_head: bool, timer: &mut Timer) {
-    let Reply { mut head, mut body, mut account, idle_timeout, .. } = reply;
+    let Reply { mut head, mut body, mut account, idle_timeout, deadline, .. } = reply;
     rules::strip_connection_fields(&mut head.headers);
     head.version = http::Version::HTTP_2;
     let is_grpc = failure::is_grpc(&head.headers);
@@ -397,7 +397,11 @@ async fn send_reply(reply: Reply, respond: &RefCell<SendResponse<Bytes>>, is_hea
         if pump.stream.poll_reset(context).is_ready() {
             return Poll::Ready(Err(PumpError::Sink));
         }
-        match timer.poll_expired(context, after(since, idle_timeout)) {
+        let silent = after(since, idle_timeout);
+        match timer.poll_expired(context, deadline.map_or(silent, |deadline| deadline.min(silent))) {
+            Poll::Ready(()) if deadline.is_some_and(|deadline| deadline < silent) => {
+                Poll::Ready(Err(PumpError::Source(BodyError::Late)))
+            }
             Poll::Ready(()) if pump.is_blocked() => Poll::Ready(Err(PumpError::Sink)),
             Poll::Ready(()) => Poll::Ready(Err(PumpError::Source(BodyError::Silent))),
             Poll::Pending => Poll::Pending,
@@ -422,7 +426,14 @@ fn break_off(pump: &mut Pump, error: &BodyError, is_grpc: bool) {
     match error {
         BodyError::Reset(reason) => pump.stream.send_reset(*reason),
         _ if is_grpc && !pump.is_blocked() => {
-            let trailers = failure::grpc_trailers(failure::GRPC_UNAVAILABLE, "the endpoint did not finish its reply");
+            let trailers = if matches!(error, BodyError::Late) {
+                failure::grpc_trailers(
+                    failure::GRPC_DEADLINE_EXCEEDED,
+                    "the deadline passed in the middle of the reply",
+                )
+            } else {
+                failure::grpc_trailers(failure::GRPC_UNAVAILABLE, "the endpoint did not finish its reply")
+            };
             if pump.stream.send_trailers(trailers).is_err() {
                 pump.stream.send_reset(Reason::INTERNAL_ERROR);
             }

@@ -191,6 +191,7 @@ impl Account {
                 Outcome::ClientGone => true,
                 Outcome::UpstreamBroke(error) => {
                     open.error = match error {
+                        super::body::BodyError::Late => "deadline",
                         super::body::BodyError::Silent => "body_silent",
                         super::body::BodyError::Malformed(_) => "body_malformed",
                         super::body::BodyError::Gone(_) | super::body::BodyError::Reset(_) => "body_broken",
@@ -228,7 +229,7 @@ impl Open {
         }
         // Nobody got a status if the client left before the head; the access log leaves it out then.
         let status = self.status.or_else(|| StatusCode::from_u16(499).ok()).unwrap_or_default();
-        let broke = matches!(self.error, "body_silent" | "body_malformed" | "body_broken");
+        let broke = matches!(self.error, "body_silent" | "body_malformed" | "body_broken" | "deadline");
         let classification = if broke { Classification::Failure } else { Classification::of(status, self.grpc_status) };
         let now = Instant::now();
         let first_byte = self.first_byte.unwrap_or(now);

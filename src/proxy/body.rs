@@ -46,6 +46,9 @@ pub(crate) enum BodyError {
     /// The peer closed or reset.
     #[error("the peer went away in the middle of a body: {0}")]
     Gone(String),
+    /// The deadline of the request passed.
+    #[error("the deadline passed")]
+    Late,
     /// The peer sent what is no body.
     #[error("malformed body: {0}")]
     Malformed(Reject),

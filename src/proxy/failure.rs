@@ -8,6 +8,8 @@ use crate::http1::Reject;
 
 /// Carries the label of every answer that is our own.
 pub(crate) const MESHLESS_ERROR: &str = "meshless-error";
+/// gRPC status `DEADLINE_EXCEEDED`.
+pub(crate) const GRPC_DEADLINE_EXCEEDED: u8 = 4;
 /// gRPC status `UNAVAILABLE`.
 pub(crate) const GRPC_UNAVAILABLE: u8 = 14;
 
@@ -94,7 +96,7 @@ impl Failure {
             Self::ClientGone => 1,
             // INTERNAL: what gRPC's own mapping makes of an HTTP 400.
             Self::Malformed(_) | Self::SlowBody | Self::SlowHead => 13,
-            Self::Deadline => 4,
+            Self::Deadline => GRPC_DEADLINE_EXCEEDED,
             Self::NoRoute | Self::Loop => 12,
             Self::BadReply(_) | Self::Broken(_) | Self::ConnectFailed(_) | Self::Limit(_) | Self::NoEndpoint => {
                 GRPC_UNAVAILABLE
