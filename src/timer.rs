@@ -46,12 +46,21 @@ impl Timer {
         deadline: Option<Instant>,
         future: impl Future<Output = T>,
     ) -> Result<T, Elapsed> {
+        self.bound_by(|| deadline, future).await
+    }
+
+    /// Runs `future` until the deadline that `deadline` says whenever it is asked; it may move.
+    pub(crate) async fn bound_by<T>(
+        &mut self,
+        deadline: impl Fn() -> Option<Instant>,
+        future: impl Future<Output = T>,
+    ) -> Result<T, Elapsed> {
         let mut future = std::pin::pin!(future);
         std::future::poll_fn(|context| {
             if let Poll::Ready(value) = future.as_mut().poll(context) {
                 return Poll::Ready(Ok(value));
             }
-            match deadline {
+            match deadline() {
                 Some(deadline) => self.poll_expired(context, deadline).map(|()| Err(Elapsed)),
                 None => Poll::Pending,
             }

@@ -11,7 +11,7 @@ pub(crate) mod tree;
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use meshless_discovery::{Endpoint, Health, Target};
 use tokio::sync::Semaphore;
@@ -184,6 +184,8 @@ pub(crate) struct MemberState {
     pub(crate) load: Load,
     /// Connections to it, over all workers.
     pub(crate) connections: AtomicUsize,
+    /// It is in no table any more; workers close what they have open to it.
+    pub(crate) gone: AtomicBool,
 }
 
 impl Member {

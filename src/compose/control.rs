@@ -198,6 +198,7 @@ impl Control {
         for warning in &warnings {
             tracing::warn!(%warning, "The configuration is probably not meant so.");
         }
+        self.status.attempts(tls::paths(&config));
         let for_tls = config.clone();
         let tls = tokio::task::spawn_blocking(move || tls::Built::new(&for_tls))
             .await

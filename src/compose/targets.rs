@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use meshless_discovery::{Address, Backend, Target};
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::{Event, StartError};
@@ -40,6 +41,14 @@ struct Tracked {
     series: DiscoverySeries,
     /// What the series was last told.
     told: Told,
+    /// Sends a message for every snapshot. It holds what is followed alive, so it ends with this.
+    forward: JoinHandle<()>,
+}
+
+impl Drop for Tracked {
+    fn drop(&mut self) {
+        self.forward.abort();
+    }
 }
 
 #[derive(Debug, Default)]
@@ -130,11 +139,11 @@ impl Targets {
             self.generations += 1;
             let generation = self.generations;
             // A target whose backend was changed keeps what is known until the new one answers.
-            let removals = self.followed.remove(&target).map(|before| before.removals).unwrap_or_default();
+            let removals = self.followed.remove(&target).map(|before| before.removals.clone()).unwrap_or_default();
             let series = metrics.discovery(&target.backend, &target.to_string(), Instant::now().into_std());
             let mut known = followed.known.clone();
             let (events, named) = (self.events.clone(), target.clone());
-            tokio::spawn(async move {
+            let forward = tokio::spawn(async move {
                 while known.changed().await.is_ok() {
                     known.mark_unchanged();
                     if events.send(Event::Snapshot(named.clone(), generation)).is_err() {
@@ -142,7 +151,7 @@ impl Targets {
                     }
                 }
             });
-            let tracked = Tracked { followed, generation, removals, series, told: Told::default() };
+            let tracked = Tracked { followed, generation, removals, series, told: Told::default(), forward };
             self.followed.insert(target.clone(), tracked);
             self.take(&target, generation);
         }

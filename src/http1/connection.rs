@@ -217,11 +217,11 @@ pub(crate) async fn serve<H: Handler>(
             Next::Request(head, received) => (head, received),
             Next::Close => break,
             Next::Refuse(reject) => {
-                refuse(&shared, handler.refuse(&reject), limits, &mut timer).await;
+                Box::pin(refuse(&shared, handler.refuse(&reject), limits, &mut timer)).await;
                 return;
             }
             Next::Slow => {
-                refuse(&shared, handler.slow(), limits, &mut timer).await;
+                Box::pin(refuse(&shared, handler.slow(), limits, &mut timer)).await;
                 return;
             }
         };
@@ -343,7 +343,7 @@ async fn exchange<H: Handler>(
     };
     let reply = match into_request(head, body) {
         Err(reject) => {
-            refuse(shared, handler.refuse(&reject), limits, timer).await;
+            Box::pin(refuse(shared, handler.refuse(&reject), limits, timer)).await;
             return Done::Over;
         }
         Ok(request) => {
@@ -360,7 +360,7 @@ async fn exchange<H: Handler>(
     };
     let Some(mut reply) = reply else { return Done::Over };
     if let Some(tunnel) = reply.tunnel.take() {
-        return upgrade(shared, reply, *tunnel, timer).await;
+        return Box::pin(upgrade(shared, reply, *tunnel, timer)).await;
     }
     let ended = shared.borrow().decoder.is_end();
     let keep_alive = keep_alive && !last && !reply.close && !drain.is_draining() && ended && !shared.borrow().broken;

@@ -18,6 +18,8 @@ pub(crate) const GRPC_UNAVAILABLE: u8 = 14;
 pub(crate) enum TryError {
     /// The client's own body broke: not the endpoint's fault, never retried.
     Client(BodyError),
+    /// No connection: nothing was sent, and the same endpoint would fail again.
+    Connect { why: String },
     /// No answer in the time for one try.
     Late,
     /// A limit of ours.
@@ -66,6 +68,8 @@ pub(crate) enum Failure {
     /// The service has no endpoint.
     NoEndpoint,
     NoRoute,
+    /// The client stopped in the middle of its body.
+    SlowBody,
     /// The head did not end in time.
     SlowHead,
 }
@@ -82,7 +86,7 @@ impl Failure {
             Self::Loop => StatusCode::LOOP_DETECTED,
             Self::Malformed(reject) => reject.status(),
             Self::NoRoute => StatusCode::NOT_FOUND,
-            Self::SlowHead => StatusCode::REQUEST_TIMEOUT,
+            Self::SlowBody | Self::SlowHead => StatusCode::REQUEST_TIMEOUT,
         }
     }
 
@@ -91,7 +95,7 @@ impl Failure {
         match self {
             Self::ClientGone => 1,
             // INTERNAL: what gRPC's own mapping makes of an HTTP 400.
-            Self::Malformed(_) | Self::SlowHead => 13,
+            Self::Malformed(_) | Self::SlowBody | Self::SlowHead => 13,
             Self::Deadline => GRPC_DEADLINE_EXCEEDED,
             Self::NoRoute | Self::Loop => 12,
             Self::BadReply(_) | Self::Broken(_) | Self::ConnectFailed(_) | Self::Limit(_) | Self::NoEndpoint => {
@@ -115,6 +119,7 @@ impl Failure {
             Self::Malformed(reject) => reject.label(),
             Self::NoEndpoint => "no_endpoint",
             Self::NoRoute => "no_route",
+            Self::SlowBody => "slow_body",
             Self::SlowHead => "slow_head",
         }
     }
@@ -134,6 +139,7 @@ impl Failure {
             Self::Malformed(reject) => reject.to_string(),
             Self::NoEndpoint => "the service has no endpoint (see `/endpoints` of the admin interface)".to_owned(),
             Self::NoRoute => "no route matches this host and path".to_owned(),
+            Self::SlowBody => "the client sent nothing more of its body".to_owned(),
             Self::SlowHead => "the head of the request did not end in time".to_owned(),
         }
     }

@@ -1,7 +1,7 @@
 //! What requests of one client connection share, and what connections of one worker share.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -18,6 +18,7 @@ use crate::config::{Listener, ListenerLimits};
 use crate::follow::removals::Standing;
 use crate::telemetry::access_log::{Lane, Record};
 use crate::telemetry::metrics::{Direction, ListenerSeries, RequestSeries, WorkerMetrics};
+use crate::upstream::plan::Plan;
 use crate::upstream::pool::{Pools, Series};
 use crate::upstream::{Member, Table, Upstream};
 
@@ -39,6 +40,8 @@ pub(crate) struct WorkerContext {
     services: RefCell<HashMap<Arc<str>, Rc<Series>>>,
     requests: RefCell<HashMap<ListenerAndService, Rc<RequestSeries>>>,
     ids: Cell<u64>,
+    /// The configuration that `services` and `requests` were last cleared by.
+    plan: RefCell<Arc<Plan>>,
 }
 
 impl WorkerContext {
@@ -63,6 +66,7 @@ impl WorkerContext {
             services: RefCell::default(),
             requests: RefCell::default(),
             ids,
+            plan: RefCell::default(),
         })
     }
 
@@ -120,12 +124,16 @@ impl WorkerContext {
 
     /// Closes connections to endpoints that are gone.
     pub(crate) fn table_changed(&self) {
+        self.pools.forget_gone();
         let table = self.table();
-        self.pools.keep_only(&table.upstreams);
-        self.services.borrow_mut().retain(|name, _| table.upstreams.iter().any(|one| one.name == *name));
-        self.requests
-            .borrow_mut()
-            .retain(|(_, service), _| service.is_empty() || table.upstreams.iter().any(|one| one.name == *service));
+        if Arc::ptr_eq(&table.plan, &*self.plan.borrow()) {
+            return;
+        }
+        // Names come and go only with a configuration.
+        let names: HashSet<&str> = table.upstreams.iter().map(|upstream| &*upstream.name).collect();
+        self.services.borrow_mut().retain(|name, _| names.contains(&**name));
+        self.requests.borrow_mut().retain(|(_, service), _| service.is_empty() || names.contains(&**service));
+        self.plan.replace(table.plan.clone());
     }
 }
 

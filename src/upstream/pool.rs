@@ -38,6 +38,7 @@ pub(crate) struct Pools {
 /// Connections to one endpoint.
 #[derive(Debug, Default)]
 struct Pool {
+    member: Option<Arc<MemberState>>,
     idle: Vec<(Connection, Instant)>,
     sessions: Vec<Rc<Session>>,
     /// An HTTP/2 session is being opened; who wants one waits for it instead of opening another.
@@ -117,17 +118,32 @@ impl Pools {
             if let Some(ready) = self.take_idle(member.state.id, wanted) {
                 return Ok(ready);
             }
-            let Some(permit) = self.permit(upstream, member, wanted, timer).await? else { continue };
-            if wanted == Wanted::Http2
-                && let Some(opened) = self.opening(member.state.id)
-            {
-                drop(permit);
-                opened.notified().await;
-                continue;
+            // Boxed, because it is rare and large: the state of a handshake would make every idle connection larger.
+            if let Some(ready) = Box::pin(self.fresh(upstream, member, wanted, series, timer)).await? {
+                return Ok(ready);
             }
-            let lease = self.lease(upstream, member, permit);
-            return self.open(upstream, member, wanted, lease, series, timer).await;
         }
+    }
+
+    /// Opens a connection; `None`: look again, another one may have become free.
+    async fn fresh(
+        self: &Rc<Self>,
+        upstream: &Upstream,
+        member: &Member,
+        wanted: Wanted,
+        series: &Series,
+        timer: &mut Timer,
+    ) -> Result<Option<Ready>, TryError> {
+        let Some(permit) = self.permit(upstream, member, wanted, timer).await? else { return Ok(None) };
+        if wanted == Wanted::Http2
+            && let Some(opened) = self.opening(member.state.id)
+        {
+            drop(permit);
+            opened.notified().await;
+            return Ok(None);
+        }
+        let lease = self.lease(upstream, member, permit);
+        self.open(upstream, member, wanted, lease, series, timer).await.map(Some)
     }
 
     /// Opens a connection that only carries bytes.
@@ -251,7 +267,7 @@ impl Pools {
         timer: &mut Timer,
     ) -> Result<Ready, TryError> {
         let id = member.state.id;
-        self.members.borrow_mut().entry(id).or_default();
+        self.members.borrow_mut().entry(id).or_default().member = Some(member.state.clone());
         let _opening = (wanted == Wanted::Http2).then(|| Opening::new(self, id));
         let fresh = self.connect(upstream, member, wanted, series, timer).await?;
         if !fresh.is_http2 {
@@ -261,7 +277,7 @@ impl Pools {
         let session = timer
             .bound(Some(deadline), Session::open(fresh.stream, lease))
             .await
-            .map_err(|_| TryError::Unsent { why: "no HTTP/2 handshake within connect_timeout".to_owned() })??;
+            .map_err(|_| TryError::Connect { why: "no HTTP/2 handshake within connect_timeout".to_owned() })??;
         if let Some(pool) = self.members.borrow_mut().get_mut(&id) {
             pool.sessions.push(session.clone());
         }
@@ -287,11 +303,11 @@ impl Pools {
             }
             Ok(Err(error)) => {
                 series.service.connect_failed(error.label);
-                Err(TryError::Unsent { why: format!("{}: {}", member.endpoint.address, error.why) })
+                Err(TryError::Connect { why: format!("{}: {}", member.endpoint.address, error.why) })
             }
             Err(_) => {
                 series.service.connect_failed("timeout");
-                Err(TryError::Unsent {
+                Err(TryError::Connect {
                     why: format!("{}: no connection within connect_timeout", member.endpoint.address),
                 })
             }
@@ -317,11 +333,10 @@ impl Pools {
         self.waiting.borrow_mut().retain(|_, waiting| waiting.count.get() > 0);
     }
 
-    /// Closes connections to endpoints that are no longer in any upstream. What is in use ends with its exchange.
-    pub(crate) fn keep_only(&self, upstreams: &[Arc<Upstream>]) {
-        self.members
-            .borrow_mut()
-            .retain(|member, _| upstreams.iter().any(|upstream| upstream.members.contains_key(member)));
+    /// Closes idle connections to endpoints that are gone. What is in use ends with its exchange.
+    pub(crate) fn forget_gone(&self) {
+        let is_gone = |pool: &Pool| pool.member.as_ref().is_some_and(|member| member.gone.load(Ordering::Relaxed));
+        self.members.borrow_mut().retain(|_, pool| !is_gone(pool));
     }
 }
 

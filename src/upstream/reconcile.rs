@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use meshless_discovery::{Address, Endpoint, Target};
 
@@ -37,6 +38,12 @@ impl Reconciler {
                 _ => upstreams.push(Arc::new(self.build(planned, before, catalog))),
             }
         }
+        let kept: HashMap<&str, &Arc<Upstream>> =
+            upstreams.iter().map(|one: &Arc<Upstream>| (&*one.name, one)).collect();
+        for before in &old.upstreams {
+            mark_gone(before, kept.get(&*before.name).copied());
+        }
+        drop(kept);
         self.last.clone_from(catalog);
         Table { plan, upstreams }
     }
@@ -120,6 +127,18 @@ impl Reconciler {
     fn id(&mut self) -> u64 {
         self.next_id += 1;
         self.next_id
+    }
+}
+
+/// Marks the members that an upstream had and has no more.
+fn mark_gone(before: &Arc<Upstream>, now: Option<&Arc<Upstream>>) {
+    if now.is_some_and(|now| Arc::ptr_eq(before, now)) {
+        return;
+    }
+    for member in before.members.values() {
+        if now.is_none_or(|now| !now.members.contains_key(&member.state.id)) {
+            member.state.gone.store(true, Ordering::Relaxed);
+        }
     }
 }
 
