@@ -235,6 +235,20 @@ mod tests {
     }
 
     #[test]
+    fn a_member_that_nobody_measured_is_tried_at_once_but_not_by_everybody() {
+        let (fast, new) = (member(1, 1), member(2, 1));
+        fast.state.load.observe(1.0, 0);
+        let picker = picker(Balance::PeakEwma, vec![fast, new.clone()]);
+        let mut random = fastrand::Rng::with_seed(3);
+        let mut pick = || picker.pick(&mut Pick { now: 1, random: &mut random, tried: &[] }).unwrap().state.id;
+        assert_eq!(pick(), 2);
+        new.state.load.begin();
+        assert!((0..20).all(|_| pick() == 1));
+        new.state.load.end();
+        assert_eq!(pick(), 2);
+    }
+
+    #[test]
     fn a_slow_member_gets_little_from_peak_ewma() {
         let (fast, slow) = (member(1, 1), member(2, 1));
         fast.state.load.observe(2.0, 0);
