@@ -103,6 +103,7 @@ impl Session {
         let too_far = headers::hops(&parts.headers) > self.limits().hops;
         headers::rewrite_request(&mut parts.headers, self.sender(), exchange.version, exchange.upgrade, || self.new_id());
         let id = parts.headers.get(headers::X_REQUEST_ID);
+        exchange.upgrade &= parts.headers.contains_key(header::UPGRADE);
         account.asked(parts.method.as_str(), host, parts.uri.path(), id);
         if too_far {
             return Err(Failure::Loop);

@@ -366,7 +366,7 @@ fn a_switch_of_protocols_carries_the_bytes_behind_the_heads() {
         assert_eq!(client.exactly(3).await, b"bye");
         drop(endpoint);
         assert_eq!(client.ended().await, End::Closed);
-        gateway.wait_for_metric("response_total", &["status_code=\"101\"", "error=\"\""], 1.0);
+        gateway.wait_for_metric("response_total", &["status_code=\"101\",classification=\"success\"}"], 1.0);
     });
 }
 
