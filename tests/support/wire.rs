@@ -232,6 +232,12 @@ impl Wire {
         (std::mem::take(&mut self.buffer), end)
     }
 
+    /// Waits until the connection ends after nothing but the first so many of these bytes.
+    pub(crate) async fn ended_after(&mut self, most: &[u8]) {
+        let (rest, _) = self.rest().await;
+        assert!(most.starts_with(&rest), "{:?} came", String::from_utf8_lossy(&rest));
+    }
+
     /// Waits until the connection ends without another byte.
     pub(crate) async fn ended(&mut self) -> End {
         let (rest, end) = self.rest().await;
