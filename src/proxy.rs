@@ -114,6 +114,7 @@ impl Session {
             self.new_id()
         });
         let id = parts.headers.get(headers::X_REQUEST_ID);
+        exchange.upgrade &= parts.headers.contains_key(header::UPGRADE);
         account.asked(parts.method.as_str(), host, parts.uri.path(), id);
         if too_far {
             return Err(Failure::Loop);

@@ -66,7 +66,7 @@ impl RequestBody {
         if shared.decoder.is_end() {
             Length::None
         } else {
-            shared.decoder.remaining_hint().map_or(Length::Unknown, Length::Exact)
+            shared.decoder.remaining().map_or(Length::Unknown, Length::Exact)
         }
     }
 }
@@ -94,7 +94,10 @@ impl Shared {
                     }
                     return Poll::Ready(Some(Ok(Frame::Data(bytes))));
                 }
-                Ok(Decoded::Trailers(trailers)) => return Poll::Ready(Some(Ok(Frame::Trailers(trailers)))),
+                Ok(Decoded::Trailers(trailers)) => {
+                    self.ended();
+                    return Poll::Ready(Some(Ok(Frame::Trailers(trailers))));
+                }
                 Ok(Decoded::End) => {
                     self.ended();
                     return Poll::Ready(None);
@@ -415,20 +418,23 @@ async fn write_reply(
         }
     };
     {
-        let out = &mut shared.borrow_mut().wire.out;
-        head::write_response(out, status, &reply.head.headers, &framing, keep_alive, version);
+        let shared = &mut *shared.borrow_mut();
+        // A client that still waits for 100 is answered by this; nothing may come between head and body.
+        shared.expects_continue = false;
+        head::write_response(&mut shared.wire.out, status, &reply.head.headers, &framing, keep_alive, version);
     }
     let mut encoder = if bodiless { None } else { Some(Encoder::new(&framing)) };
     let mut silent_since = Instant::now();
     let (idle, deadline) = (reply.idle_timeout, reply.deadline);
     let outcome = poll_fn(|context| {
-        let shared = &mut *shared.borrow_mut();
-        let wire = &mut shared.wire;
         loop {
             if let Some(encoding) = encoder.as_mut()
-                && wire.has_room()
+                && shared.borrow().wire.has_room()
             {
-                match reply.body.poll_frame(context) {
+                // Not while `shared` is borrowed: the body may drive the rest of an upload, which this connection reads.
+                let frame = reply.body.poll_frame(context);
+                let wire = &mut shared.borrow_mut().wire;
+                match frame {
                     Poll::Ready(Some(Ok(Frame::Data(bytes)))) => {
                         reply.account.sent(bytes.len());
                         silent_since = Instant::now();
@@ -463,8 +469,11 @@ async fn write_reply(
                     Poll::Pending => {}
                 }
             }
-            let had = !wire.is_flushed();
-            match wire.poll_flush(context) {
+            let (had, flushed) = {
+                let wire = &mut shared.borrow_mut().wire;
+                (!wire.is_flushed(), wire.poll_flush(context))
+            };
+            match flushed {
                 Poll::Ready(Ok(())) if encoder.is_none() => return Poll::Ready(Outcome::Complete),
                 // Room again: take the next piece, unless it is the body that keeps us waiting.
                 Poll::Ready(Ok(())) => {
@@ -476,7 +485,7 @@ async fn write_reply(
                 Poll::Ready(Err(_)) => return Poll::Ready(Outcome::ClientGone),
                 Poll::Pending => reply.body.poll_background(context),
             }
-            if shared.poll_gone(context).is_ready() {
+            if shared.borrow_mut().poll_gone(context).is_ready() {
                 return Poll::Ready(Outcome::ClientGone);
             }
             let silent = after(silent_since, idle);
@@ -485,7 +494,7 @@ async fn write_reply(
                     Poll::Ready(Outcome::UpstreamBroke(BodyError::Late))
                 }
                 // It does not read what we have for it.
-                Poll::Ready(()) if !shared.wire.is_flushed() => Poll::Ready(Outcome::ClientGone),
+                Poll::Ready(()) if !shared.borrow().wire.is_flushed() => Poll::Ready(Outcome::ClientGone),
                 Poll::Ready(()) => Poll::Ready(Outcome::UpstreamBroke(BodyError::Silent)),
                 Poll::Pending => Poll::Pending,
             };

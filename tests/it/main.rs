@@ -13,7 +13,11 @@ mod check;
 mod demo;
 mod http1;
 mod real_programs;
+mod strict;
+mod wire_grpc;
 mod wire_http1;
+mod wire_http2;
+mod wire_retry;
 
 #[path = "../support/corpus.rs"]
 mod corpus;
@@ -23,3 +27,7 @@ mod differential;
 mod gateway;
 #[path = "../support/invariants.rs"]
 mod invariants;
+#[path = "../support/upstream.rs"]
+mod upstream;
+#[path = "../support/wire.rs"]
+mod wire;
