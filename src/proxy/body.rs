@@ -54,7 +54,7 @@ pub(crate) enum BodyError {
     Malformed(Reject),
     /// The peer reset the stream with this HTTP/2 code.
     #[error("the peer reset the stream: {0}")]
-    Reset(h2::Reason),
+    Reset(http2::Reason),
     /// Nothing came for the idle timeout.
     #[error("nothing came for the idle timeout")]
     Silent,

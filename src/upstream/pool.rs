@@ -61,12 +61,16 @@ struct LeaseInner {
     pools: Weak<Pools>,
     member: Arc<MemberState>,
     upstream: Arc<UpstreamState>,
-    _permit: OwnedSemaphorePermit,
+    /// `None` only while it is dropped.
+    permit: Option<OwnedSemaphorePermit>,
 }
 
 impl Drop for LeaseInner {
     fn drop(&mut self) {
         self.member.connections.fetch_sub(1, Ordering::Relaxed);
+        if let Some(permit) = self.permit.take() {
+            self.upstream.give_back(permit);
+        }
     }
 }
 
@@ -253,7 +257,7 @@ impl Pools {
             pools: Rc::downgrade(self),
             member: member.state.clone(),
             upstream: upstream.state.clone(),
-            _permit: permit,
+            permit: Some(permit),
         }))
     }
 

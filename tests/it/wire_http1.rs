@@ -73,8 +73,9 @@ fn a_body_of_any_framing_arrives_whole_both_ways() {
 fn a_hundred_pipelined_requests_are_answered_in_their_order() {
     run(async {
         let (_gateway, upstream, mut client) = pair().await;
-        let all: String =
-            (0..100).map(|n| format!("POST /{n} HTTP/1.1\r\nhost: app\r\ncontent-length: 1\r\n\r\n{}", n % 10)).collect();
+        let all: String = (0..100)
+            .map(|n| format!("POST /{n} HTTP/1.1\r\nhost: app\r\ncontent-length: 1\r\n\r\n{}", n % 10))
+            .collect();
         client.send(all).await;
         let mut endpoint = upstream.accept().await;
         for number in 0..100 {
@@ -97,7 +98,9 @@ fn an_http_1_0_client_gets_what_it_can_read() {
         let (mut endpoint, head) = upstream.request().await;
         assert_eq!(head.start, "GET /old HTTP/1.1");
         assert_eq!(head.get("via"), "1.0 meshless");
-        endpoint.send("HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\nHTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n").await;
+        endpoint
+            .send("HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\nHTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n")
+            .await;
         endpoint.send("3\r\nabc\r\n0\r\n\r\n").await;
         let reply = client.head().await;
         assert_eq!((reply.status(), reply.get("connection")), (200, "close"));
@@ -181,7 +184,8 @@ fn an_endpoints_100_continue_is_passed_on() {
 #[test]
 fn a_final_reply_instead_of_100_continue_ends_the_exchange_and_no_100_follows() {
     run(async {
-        for body in ["content-length: 7\r\n\r\nno more", "transfer-encoding: chunked\r\n\r\n7\r\nno more\r\n0\r\n\r\n"] {
+        for body in ["content-length: 7\r\n\r\nno more", "transfer-encoding: chunked\r\n\r\n7\r\nno more\r\n0\r\n\r\n"]
+        {
             let (_gateway, upstream, mut client) = pair().await;
             client.send("POST / HTTP/1.1\r\nhost: app\r\nexpect: 100-continue\r\ncontent-length: 3\r\n\r\n").await;
             let (mut endpoint, _) = upstream.request().await;
@@ -217,7 +221,11 @@ fn early_hints_are_passed_on_before_the_reply() {
         let (_gateway, upstream, mut client) = pair().await;
         client.send("GET / HTTP/1.1\r\nhost: app\r\n\r\n").await;
         let (mut endpoint, _) = upstream.request().await;
-        endpoint.send("HTTP/1.1 103 Early Hints\r\nlink: </style.css>; rel=preload\r\nconnection: x-hop\r\nx-hop: 1\r\n\r\n").await;
+        endpoint
+            .send(
+                "HTTP/1.1 103 Early Hints\r\nlink: </style.css>; rel=preload\r\nconnection: x-hop\r\nx-hop: 1\r\n\r\n",
+            )
+            .await;
         let hints = client.head().await;
         assert_eq!((hints.status(), hints.get("link")), (103, "</style.css>; rel=preload"));
         assert!(!hints.has("x-hop") && !hints.has("connection"), "{hints:?}");

@@ -27,11 +27,15 @@ fn http2_to_http2_carries_bodies_and_trailers_both_ways() {
         let upstream = Upstream::start().await;
         let gateway = gateway::before(&[upstream.address]).h2().start();
         let client = h2_client(gateway.address("edge")).await;
-        let (response, mut body) = client.clone().send_request(request("POST", "/up?q=1").body(()).unwrap(), false).unwrap();
+        let (response, mut body) =
+            client.clone().send_request(request("POST", "/up?q=1").body(()).unwrap(), false).unwrap();
         let mut endpoint = upstream.accept_h2().await;
         let (asked, mut respond) = endpoint.request().await;
         assert_eq!(asked.uri().to_string(), "http://app.example/up?q=1");
-        assert_eq!((asked.headers()["via"].to_str().unwrap(), asked.headers().contains_key("host")), ("2.0 meshless", false));
+        assert_eq!(
+            (asked.headers()["via"].to_str().unwrap(), asked.headers().contains_key("host")),
+            ("2.0 meshless", false)
+        );
         body.send_data(Bytes::from("abc"), false).unwrap();
         body.send_trailers(trailers("x-sum", "6")).unwrap();
         let (bytes, sent) = read(&mut asked.into_body()).await.unwrap();
@@ -190,7 +194,8 @@ fn a_client_that_resets_its_stream_cancels_what_is_done_for_it() {
         let (_, mut respond) = endpoint.request().await;
         drop(response);
         assert_eq!(std::future::poll_fn(|context| respond.poll_reset(context)).await.unwrap(), Reason::CANCEL);
-        let (response, mut upload) = client.clone().send_request(request("POST", "/").body(()).unwrap(), false).unwrap();
+        let (response, mut upload) =
+            client.clone().send_request(request("POST", "/").body(()).unwrap(), false).unwrap();
         let (asked, mut respond) = endpoint.request().await;
         let mut out = respond.send_response(reply(200), false).unwrap();
         let response = response.await.unwrap();
@@ -320,14 +325,24 @@ fn uploads_that_nobody_reads_do_not_close_the_window_for_others() {
         let client = h2_client(gateway.address("edge")).await;
         // 6 MB to nowhere, over a connection window of 1 MiB.
         for _ in 0..100 {
-            let (response, mut upload) =
-                client.clone().ready().await.unwrap().send_request(request("POST", "/no").body(()).unwrap(), false).unwrap();
+            let (response, mut upload) = client
+                .clone()
+                .ready()
+                .await
+                .unwrap()
+                .send_request(request("POST", "/no").body(()).unwrap(), false)
+                .unwrap();
             // It may be reset before all of it is sent.
             let _ = write(&mut upload, Bytes::from(vec![b'x'; 60_000]), true).await;
             assert_eq!(response.await.unwrap().status(), 404);
         }
-        let (response, mut upload) =
-            client.clone().ready().await.unwrap().send_request(request("POST", "/yes").body(()).unwrap(), false).unwrap();
+        let (response, mut upload) = client
+            .clone()
+            .ready()
+            .await
+            .unwrap()
+            .send_request(request("POST", "/yes").body(()).unwrap(), false)
+            .unwrap();
         let sending = write(&mut upload, Bytes::from(vec![b'x'; 2 << 20]), true);
         let taking = async {
             let mut endpoint = upstream.accept().await;
@@ -393,7 +408,8 @@ fn a_slow_reader_stops_the_sender_over_http2() {
         let upstream = Upstream::start().await;
         let gateway = gateway::before(&[upstream.address]).h2().start();
         let client = h2_client(gateway.address("edge")).await;
-        let (response, mut upload) = client.clone().send_request(request("POST", "/").body(()).unwrap(), false).unwrap();
+        let (response, mut upload) =
+            client.clone().send_request(request("POST", "/").body(()).unwrap(), false).unwrap();
         let mut endpoint = upstream.accept_h2().await;
         let (asked, mut respond) = endpoint.request().await;
         let mut out = respond.send_response(reply(200), false).unwrap();
@@ -575,14 +591,18 @@ fn a_stream_over_the_limit_is_refused_and_may_come_again() {
 fn a_head_over_the_limits_is_431() {
     run(async {
         let upstream = Upstream::start().await;
-        let gateway = gateway::before(&[upstream.address]).listener("limits = { headers = 10, head_bytes = \"4KiB\" }").start();
+        let gateway =
+            gateway::before(&[upstream.address]).listener("limits = { headers = 10, head_bytes = \"4KiB\" }").start();
         let client = h2_client(gateway.address("edge")).await;
         let mut many = request("GET", "/");
         for number in 0..20 {
             many = many.header(format!("x-{number}"), "1");
         }
         let (head, _) = ask(&client, many.body(()).unwrap()).await;
-        assert_eq!((head.status(), head.headers()["meshless-error"].to_str().unwrap()), (StatusCode::from_u16(431).unwrap(), "too_many_fields"));
+        assert_eq!(
+            (head.status(), head.headers()["meshless-error"].to_str().unwrap()),
+            (StatusCode::from_u16(431).unwrap(), "too_many_fields")
+        );
         let large = request("GET", "/").header("x", "x".repeat(8000)).body(()).unwrap();
         let (response, _) = client.clone().send_request(large, true).unwrap();
         assert_eq!(response.await.unwrap().status(), 431);
@@ -663,7 +683,13 @@ fn a_length_that_the_frames_do_not_keep_never_reaches_an_endpoint_as_a_whole_bod
         for (length, end) in [("5", b"abc"), ("2", b"abc")] {
             let mut client = Wire::connect(gateway.address("edge")).await;
             client.preface().await;
-            let head = [(":method", "POST"), (":scheme", "http"), (":path", "/"), (":authority", "app"), ("content-length", length)];
+            let head = [
+                (":method", "POST"),
+                (":scheme", "http"),
+                (":path", "/"),
+                (":authority", "app"),
+                ("content-length", length),
+            ];
             client.frame(HEADERS, END_HEADERS, 1, &block(&head)).await;
             client.frame(DATA, END_STREAM, 1, end).await;
             let ended = loop {
@@ -706,7 +732,10 @@ fn forbidden_trailers_are_no_way_around_the_rules() {
                 endpoint.ended_after(b"3\r\nabc\r\n").await;
             }
             let response = response.await.unwrap();
-            assert_eq!((response.status().as_u16(), response.headers()["meshless-error"].to_str().unwrap()), (400, "trailer_forbidden"));
+            assert_eq!(
+                (response.status().as_u16(), response.headers()["meshless-error"].to_str().unwrap()),
+                (400, "trailer_forbidden")
+            );
         }
     });
 }
@@ -726,7 +755,11 @@ fn a_client_that_breaks_the_protocol_is_told_and_closed() {
         let mut client = Wire::connect(gateway.address("edge")).await;
         client.send("PRI * HTTP/2.0\r\n\r\nXX").await;
         let (rest, end) = client.rest().await;
-        assert!(rest.starts_with(b"HTTP/1.1 400") || rest.starts_with(b"HTTP/1.1 505"), "{:?}", String::from_utf8_lossy(&rest));
+        assert!(
+            rest.starts_with(b"HTTP/1.1 400") || rest.starts_with(b"HTTP/1.1 505"),
+            "{:?}",
+            String::from_utf8_lossy(&rest)
+        );
         assert_eq!(end, End::Closed);
     });
 }

@@ -164,7 +164,12 @@ impl Wire {
 
     pub(crate) async fn exactly(&mut self, length: usize) -> Vec<u8> {
         while self.buffer.len() < length {
-            assert_eq!(self.fill().await, Ok(true), "the connection ended after {} of {length} bytes", self.buffer.len());
+            assert_eq!(
+                self.fill().await,
+                Ok(true),
+                "the connection ended after {} of {length} bytes",
+                self.buffer.len()
+            );
         }
         let rest = self.buffer.split_off(length);
         std::mem::replace(&mut self.buffer, rest)
