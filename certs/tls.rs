@@ -13,8 +13,8 @@ use crate::{Anchors, Error, KeyFiles, provider};
 /// `client_ca`: client certificates are asked for, and must be signed by one of these.
 pub fn server(keys: &[KeyFiles], client_ca: Option<&Anchors>, alpn: &[&[u8]]) -> Result<Arc<ServerConfig>, Error> {
     let read = keys.iter().map(|files| files.read().map(Arc::new)).collect::<Result<Vec<_>, _>>()?;
-    let by_sni = BySni::new(read)
-        .ok_or_else(|| Error::Tls(rustls::Error::General("no certificate was given".to_owned())))?;
+    let by_sni =
+        BySni::new(read).ok_or_else(|| Error::Tls(rustls::Error::General("no certificate was given".to_owned())))?;
     let builder = ServerConfig::builder_with_provider(provider()).with_safe_default_protocol_versions()?;
     let builder = match client_ca {
         None => builder.with_no_client_auth(),

@@ -91,7 +91,9 @@ impl Draw {
             }
         }
         let count = self.members.len();
-        (0..count).map(|offset| (start + offset) % count).find_map(|index| Some((index, self.untried(index, pick.tried)?)))
+        (0..count)
+            .map(|offset| (start + offset) % count)
+            .find_map(|index| Some((index, self.untried(index, pick.tried)?)))
     }
 
     /// Draws two members. With equal weights they differ if there are two; with unequal ones the heavier may be drawn
@@ -226,7 +228,9 @@ mod tests {
         for _ in 0..100 {
             assert_eq!(picker.pick(&mut Pick { now: 0, random: &mut random, tried: &[] }).unwrap().state.id, 1);
         }
-        guards.into_iter().for_each(|()| busy.state.load.end());
+        for () in guards {
+            busy.state.load.end();
+        }
         assert_eq!(busy.state.load.in_flight(), 0);
     }
 

@@ -11,7 +11,7 @@ pub(crate) mod tree;
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use meshless_discovery::{Endpoint, Health, Target};
 use tokio::sync::Semaphore;
@@ -26,8 +26,6 @@ use tree::Tree;
 /// All that the data path decides by. Never changed, only replaced.
 #[derive(Debug, Default)]
 pub(crate) struct Table {
-    /// Counts tables, for logs and tests.
-    pub(crate) version: u64,
     /// What the configuration says.
     pub(crate) plan: Arc<Plan>,
     /// In the order of `plan.upstreams`.
@@ -82,7 +80,11 @@ pub(crate) struct Upstream {
 
 impl fmt::Debug for Upstream {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_struct("Upstream").field("name", &self.name).field("members", &self.members.len()).finish()
+        formatter
+            .debug_struct("Upstream")
+            .field("name", &self.name)
+            .field("members", &self.members.len())
+            .finish_non_exhaustive()
     }
 }
 
@@ -136,11 +138,6 @@ impl UpstreamState {
             }
         }
     }
-
-    /// Returns the limit that is in force.
-    pub(crate) fn connection_limit(&self) -> usize {
-        self.connection_limit.load(Ordering::Relaxed)
-    }
 }
 
 /// The endpoints of one target, by standing.
@@ -187,10 +184,13 @@ pub(crate) struct MemberState {
     pub(crate) load: Load,
     /// Connections to it, over all workers.
     pub(crate) connections: AtomicUsize,
+    /// It is in no table any more; workers close what they have open to it.
+    pub(crate) gone: AtomicBool,
 }
 
 impl Member {
     /// A listed member without history.
+    #[cfg(test)]
     pub(crate) fn new(endpoint: Endpoint, id: u64) -> Self {
         Self { endpoint, standing: Standing::Listed, state: Arc::new(MemberState { id, ..MemberState::default() }) }
     }

@@ -158,7 +158,7 @@ impl State {
 
     fn adopt(&self, handoff: Handoff) {
         if let Some(listening) = self.listening.get(&handoff.shared.name) {
-            listener::adopt(listening.local.clone(), handoff, self.crew.clone(), self.number);
+            listener::adopt(listening.local.clone(), handoff);
         }
     }
 

@@ -192,7 +192,7 @@ fn answer(
     let body = if status == StatusCode::SWITCHING_PROTOCOLS {
         let Connection { mut wire, lease, .. } = connection;
         wire.stream.unread(wire.read);
-        upgraded = Some(Box::new(Upgraded { stream: wire.stream, lease: Some(lease) }));
+        upgraded = Some(Box::new(Upgraded { stream: wire.stream, lease }));
         Body::Empty
     } else {
         // The client was never told to send its body, and the endpoint may still wait for it.

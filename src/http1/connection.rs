@@ -15,17 +15,17 @@ use http::uri::PathAndQuery;
 use http::{HeaderMap, Method, Request, StatusCode, header};
 use tokio::time::Instant;
 
+use super::Reject;
 use super::body::{Decoded, Decoder, Encoder};
 use super::head::{self, Framing, HeadLimits, RequestHead, Target, Version};
 use super::wire::{Wire, poll_read_scratch};
-use super::Reject;
 use crate::config::ListenerLimits;
 use crate::proxy::body::{Body, BodyError, Frame, Length};
 use crate::proxy::exchange::{Exchange, Handler, Interim, Outcome, Reply};
+use crate::proxy::tunnel;
 use crate::shutdown::Drain;
 use crate::stream::Stream;
 use crate::timer::{Timer, after};
-use crate::proxy::tunnel;
 
 /// After an early error this much of what the client still sends is read, so that it gets to see the answer.
 const LINGER_BYTES: usize = 64 * 1024;
@@ -214,16 +214,17 @@ pub(crate) async fn serve<H: Handler>(
     loop {
         let first = served == 0;
         let next =
-            read_head(&shared, &head_limits, limits, std::mem::take(&mut recycled), &mut timer, &mut drain, first).await;
+            read_head(&shared, &head_limits, limits, std::mem::take(&mut recycled), &mut timer, &mut drain, first)
+                .await;
         let (head, received) = match next {
             Next::Request(head, received) => (head, received),
             Next::Close => break,
             Next::Refuse(reject) => {
-                refuse(&shared, handler.refuse(&reject), limits, &mut timer).await;
+                Box::pin(refuse(&shared, handler.refuse(&reject), limits, &mut timer)).await;
                 return;
             }
             Next::Slow => {
-                refuse(&shared, handler.slow(), limits, &mut timer).await;
+                Box::pin(refuse(&shared, handler.slow(), limits, &mut timer)).await;
                 return;
             }
         };
@@ -240,8 +241,7 @@ pub(crate) async fn serve<H: Handler>(
             Done::Over => return,
         }
     }
-    let mut shared = shared.borrow_mut();
-    let _ = poll_fn(|context| Poll::Ready(shared.wire.stream.poll_close(context))).await;
+    let _ = poll_fn(|context| Poll::Ready(shared.borrow_mut().wire.stream.poll_close(context))).await;
 }
 
 async fn read_head(
@@ -259,7 +259,9 @@ async fn read_head(
     poll_fn(|context| {
         let shared = &mut *shared.borrow_mut();
         loop {
-            if !shared.wire.read.is_empty() {
+            if shared.wire.read.is_empty() {
+                shared.wire.rest();
+            } else {
                 let received = *first_byte.get_or_insert_with(Instant::now);
                 let Wire { read, scanned, .. } = &mut shared.wire;
                 match head::parse_request(read, scanned, head_limits, recycled.take().unwrap_or_default()) {
@@ -267,8 +269,6 @@ async fn read_head(
                     Ok(None) => {}
                     Err(reject) => return Poll::Ready(Next::Refuse(reject)),
                 }
-            } else {
-                shared.wire.rest();
             }
             match shared.wire.poll_fill(context) {
                 Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Next::Close),
@@ -324,8 +324,11 @@ async fn exchange<H: Handler>(
         shared.expects_continue = head.expect_continue;
         shared.broken = false;
     }
-    let body =
-        if matches!(head.framing, Framing::None) { Body::Empty } else { Body::Http1Request(RequestBody(shared.clone())) };
+    let body = if matches!(head.framing, Framing::None) {
+        Body::Empty
+    } else {
+        Body::Http1Request(RequestBody(shared.clone()))
+    };
     let keep_alive = head.keep_alive;
     let mut exchange = Exchange {
         timer,
@@ -343,7 +346,7 @@ async fn exchange<H: Handler>(
     };
     let reply = match into_request(head, body) {
         Err(reject) => {
-            refuse(shared, handler.refuse(&reject), limits, timer).await;
+            Box::pin(refuse(shared, handler.refuse(&reject), limits, timer)).await;
             return Done::Over;
         }
         Ok(request) => {
@@ -360,7 +363,7 @@ async fn exchange<H: Handler>(
     };
     let Some(mut reply) = reply else { return Done::Over };
     if let Some(tunnel) = reply.tunnel.take() {
-        return upgrade(shared, reply, *tunnel, timer).await;
+        return Box::pin(upgrade(shared, reply, *tunnel, timer)).await;
     }
     let ended = shared.borrow().decoder.is_end();
     let keep_alive = keep_alive && !last && !reply.close && !drain.is_draining() && ended && !shared.borrow().broken;
@@ -422,7 +425,7 @@ async fn write_reply(
     }
     let mut encoder = if bodiless { None } else { Some(Encoder::new(&framing)) };
     let mut silent_since = Instant::now();
-    let idle = reply.idle_timeout;
+    let (idle, deadline) = (reply.idle_timeout, reply.deadline);
     let outcome = poll_fn(|context| {
         loop {
             if let Some(encoding) = encoder.as_mut()
@@ -485,7 +488,11 @@ async fn write_reply(
             if shared.borrow_mut().poll_gone(context).is_ready() {
                 return Poll::Ready(Outcome::ClientGone);
             }
-            return match timer.poll_expired(context, after(silent_since, idle)) {
+            let silent = after(silent_since, idle);
+            return match timer.poll_expired(context, deadline.map_or(silent, |deadline| deadline.min(silent))) {
+                Poll::Ready(()) if deadline.is_some_and(|deadline| deadline < silent) => {
+                    Poll::Ready(Outcome::UpstreamBroke(BodyError::Late))
+                }
                 // It does not read what we have for it.
                 Poll::Ready(()) if !shared.borrow().wire.is_flushed() => Poll::Ready(Outcome::ClientGone),
                 Poll::Ready(()) => Poll::Ready(Outcome::UpstreamBroke(BodyError::Silent)),
@@ -537,7 +544,9 @@ async fn upgrade(shared: &Rc<RefCell<Shared>>, reply: Reply, tunnel: tunnel::Upg
     }
     let mut client = wire.stream;
     client.unread(wire.read);
-    let carried = tunnel::run(client, tunnel.stream, reply.idle_timeout, timer).await;
+    let tunnel::Upgraded { stream: endpoint, lease } = tunnel;
+    let carried = tunnel::run(client, endpoint, reply.idle_timeout, timer).await;
+    drop(lease);
     account.carried(&carried);
     account.finish(Outcome::Complete);
     Done::Over

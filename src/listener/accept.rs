@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::time::sleep;
 
-use super::shared::{Admitted, Crew, HandedStream, Handoff};
+use super::shared::{Admitted, Crew, HandedStream, Handoff, Placed};
 use super::{Local, serve};
 use crate::shutdown::Drain;
 use crate::sockets::ListenSocket;
@@ -46,6 +46,32 @@ impl Socket {
             Self::Unix(socket) => Ok(Accepted::Unix(socket.accept().await?.0)),
         }
     }
+
+    /// Takes what waits in the kernel's queue, whether the runtime has heard of it or not, and closes the socket.
+    fn rest(self) -> Vec<Accepted> {
+        let mut all = Vec::new();
+        match self {
+            Self::Tcp(socket) => {
+                let Ok(socket) = socket.into_std() else { return all };
+                while let Some((stream, client)) = next(|| socket.accept()) {
+                    let ready = stream.set_nonblocking(true).and_then(|()| stream.set_nodelay(true));
+                    if let Ok(stream) = ready.and_then(|()| TcpStream::from_std(stream)) {
+                        all.push(Accepted::Tcp(stream, client.ip()));
+                    }
+                }
+            }
+            Self::Unix(socket) => {
+                let Ok(socket) = socket.into_std() else { return all };
+                while let Some((stream, _)) = next(|| socket.accept()) {
+                    let ready = stream.set_nonblocking(true);
+                    if let Ok(stream) = ready.and_then(|()| UnixStream::from_std(stream)) {
+                        all.push(Accepted::Unix(stream));
+                    }
+                }
+            }
+        }
+        all
+    }
 }
 
 /// Accepts until told to stop, then takes what waits already: closing the socket would reset it.
@@ -79,13 +105,18 @@ pub(crate) async fn accept(local: Rc<Local>, socket: ListenSocket, crew: Arc<Cre
             }
         }
     }
-    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+    for accepted in socket.rest() {
+        take(&local, accepted, &crew, here);
+    }
+}
+
+/// Accepts the next connection that waits; passes over those that were given up meanwhile.
+fn next<T>(accept: impl Fn() -> io::Result<T>) -> Option<T> {
     loop {
-        let mut accepting = std::pin::pin!(socket.accept());
-        match accepting.as_mut().poll(&mut context) {
-            std::task::Poll::Ready(Ok(accepted)) => take(&local, accepted, &crew, here),
-            std::task::Poll::Ready(Err(error)) if is_of_the_connection(&error) => {}
-            std::task::Poll::Ready(Err(_)) | std::task::Poll::Pending => return,
+        match accept() {
+            Ok(accepted) => return Some(accepted),
+            Err(error) if is_of_the_connection(&error) => {}
+            Err(_) => return None,
         }
     }
 }
@@ -110,13 +141,13 @@ fn take(local: &Rc<Local>, accepted: Accepted, crew: &Arc<Crew>, here: usize) {
             return;
         }
     };
-    let place = crew.place(here);
-    if place == here {
+    let placed = crew.place(here);
+    if placed.worker() == here {
         let stream = match accepted {
             Accepted::Tcp(stream, _) => stream.into(),
             Accepted::Unix(stream) => stream.into(),
         };
-        start(local.clone(), stream, client, admitted, crew.clone(), here);
+        start(local.clone(), stream, client, admitted, placed);
         return;
     }
     let handed = match accepted {
@@ -124,41 +155,47 @@ fn take(local: &Rc<Local>, accepted: Accepted, crew: &Arc<Crew>, here: usize) {
         Accepted::Unix(stream) => stream.into_std().map(HandedStream::Unix),
     };
     if let Ok(stream) = handed {
-        let handoff = Handoff { shared: local.shared.clone(), stream, client, admitted };
-        if let Err(handoff) = crew.hand(place, handoff) {
-            adopt(local.clone(), handoff, crew.clone(), here);
+        let handoff = Handoff { shared: local.shared.clone(), stream, client, admitted, placed };
+        if let Err(handoff) = crew.hand(handoff) {
+            adopt(local.clone(), handoff);
         }
     }
 }
 
 /// Serves a connection that was handed over.
-pub(crate) fn adopt(local: Rc<Local>, handoff: Handoff, crew: Arc<Crew>, here: usize) {
+pub(crate) fn adopt(local: Rc<Local>, handoff: Handoff) {
     let stream: io::Result<Stream> = match handoff.stream {
         HandedStream::Tcp(stream) => TcpStream::from_std(stream).map(Stream::from),
         HandedStream::Unix(stream) => UnixStream::from_std(stream).map(Stream::from),
     };
     if let Ok(stream) = stream {
-        start(local, stream, handoff.client, handoff.admitted, crew, here);
+        start(local, stream, handoff.client, handoff.admitted, handoff.placed);
     }
 }
 
-struct Loaded {
-    crew: Arc<Crew>,
-    here: usize,
-}
-
-impl Drop for Loaded {
-    fn drop(&mut self) {
-        self.crew.end(self.here);
-    }
-}
-
-fn start(local: Rc<Local>, stream: Stream, client: Option<IpAddr>, admitted: Admitted, crew: Arc<Crew>, here: usize) {
-    crew.begin(here);
-    let loaded = Loaded { crew, here };
+fn start(local: Rc<Local>, stream: Stream, client: Option<IpAddr>, admitted: Admitted, placed: Placed) {
     // A panic ends this connection alone; the panic hook counts it.
     tokio::task::spawn_local(async move {
         serve(local, stream, client, admitted).await;
-        drop(loaded);
+        drop(placed);
     });
+}
+
+/// Returns the size of the future that serves a connection.
+#[cfg(test)]
+fn size_of_serving() -> usize {
+    fn of<T, A, B, C, D>(_: fn(A, B, C, D) -> T) -> usize {
+        size_of::<T>()
+    }
+    of(serve)
+}
+
+#[cfg(test)]
+mod tests {
+    /// What an idle connection costs is mostly this future (ztunnel's sockets had 22 KB of it once).
+    #[test]
+    fn the_future_of_a_connection_stays_small() {
+        let size = super::size_of_serving();
+        assert!(size < 8 * 1024, "{size} bytes");
+    }
 }

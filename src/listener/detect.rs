@@ -14,7 +14,7 @@ use crate::stream::Stream;
 
 /// Longest method by which HTTP is recognised.
 const MAX_METHOD: usize = 24;
-/// Largest ClientHello that is looked at, in bytes: the largest that TLS can send in one record and a bit.
+/// Largest `ClientHello` that is looked at, in bytes: the largest that TLS can send in one record and a bit.
 const MAX_HELLO: usize = 20 * 1024;
 
 /// What a client speaks.
@@ -26,11 +26,7 @@ pub(super) enum Detected {
 }
 
 /// Reads until the protocol is clear. `None`: the client left, or said nothing until the drain began.
-pub(super) async fn protocol(
-    stream: &mut Stream,
-    sniffs: bool,
-    drain: &mut Drain,
-) -> Option<(Detected, BytesMut)> {
+pub(super) async fn protocol(stream: &mut Stream, sniffs: bool, drain: &mut Drain) -> Option<(Detected, BytesMut)> {
     let mut buffer = BytesMut::new();
     loop {
         if let Some(detected) = detect(&buffer, sniffs) {
@@ -76,7 +72,7 @@ fn detect(bytes: &[u8], sniffs: bool) -> Option<Detected> {
     }
 }
 
-/// Reads a ClientHello and returns the name it asks for (empty where it asks for none) and the bytes that were read.
+/// Reads a `ClientHello` and returns the name it asks for (empty where it asks for none) and the bytes that were read.
 pub(super) async fn server_name(stream: &mut Stream) -> Result<(String, BytesMut), &'static str> {
     let mut acceptor = Acceptor::default();
     let mut buffer = BytesMut::new();
@@ -85,7 +81,7 @@ pub(super) async fn server_name(stream: &mut Stream) -> Result<(String, BytesMut
             let fed = ready!(poll_read_scratch(stream, context, |bytes| {
                 buffer.extend_from_slice(bytes);
                 let mut cursor = Cursor::new(bytes);
-                while (cursor.position() as usize) < bytes.len() {
+                while cursor.position() < bytes.len() as u64 {
                     match acceptor.read_tls(&mut cursor) {
                         Ok(0) => break,
                         Ok(_) => {}

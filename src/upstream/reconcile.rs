@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use meshless_discovery::{Address, Endpoint, Target};
 
@@ -18,7 +19,6 @@ pub(crate) type Catalog = HashMap<Target, Arc<[(Endpoint, Standing)]>>;
 #[derive(Debug, Default)]
 pub(crate) struct Reconciler {
     next_id: u64,
-    version: u64,
     /// Lists that the last table was built from.
     last: HashMap<Target, Arc<[(Endpoint, Standing)]>>,
 }
@@ -38,9 +38,14 @@ impl Reconciler {
                 _ => upstreams.push(Arc::new(self.build(planned, before, catalog))),
             }
         }
+        let kept: HashMap<&str, &Arc<Upstream>> =
+            upstreams.iter().map(|one: &Arc<Upstream>| (&*one.name, one)).collect();
+        for before in &old.upstreams {
+            mark_gone(before, kept.get(&*before.name).copied());
+        }
+        drop(kept);
         self.last.clone_from(catalog);
-        self.version += 1;
-        Table { version: self.version, plan, upstreams }
+        Table { plan, upstreams }
     }
 
     fn is_unchanged(&self, planned: &UpstreamPlan, catalog: &Catalog) -> bool {
@@ -97,9 +102,10 @@ impl Reconciler {
                     .iter()
                     .map(|(endpoint, standing)| {
                         let key = (target.clone(), endpoint.address.clone(), endpoint.id.clone());
-                        let state = known.get(&key).cloned().unwrap_or_else(|| {
-                            Arc::new(MemberState { id: self.id(), ..MemberState::default() })
-                        });
+                        let state = known
+                            .get(&key)
+                            .cloned()
+                            .unwrap_or_else(|| Arc::new(MemberState { id: self.id(), ..MemberState::default() }));
                         Arc::new(Member { endpoint: endpoint.clone(), standing: *standing, state })
                     })
                     .collect();
@@ -124,6 +130,18 @@ impl Reconciler {
     }
 }
 
+/// Marks the members that an upstream had and has no more.
+fn mark_gone(before: &Arc<Upstream>, now: Option<&Arc<Upstream>>) {
+    if now.is_some_and(|now| Arc::ptr_eq(before, now)) {
+        return;
+    }
+    for member in before.members.values() {
+        if now.is_none_or(|now| !now.members.contains_key(&member.state.id)) {
+            member.state.gone.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
 /// Tells whether connections made under one policy may serve under another.
 fn same_connections(before: &Policies, now: &Policies) -> bool {
     fn key(policies: &Policies) -> (&UpstreamTls, UpstreamProtocol) {
@@ -134,12 +152,14 @@ fn same_connections(before: &Policies, now: &Policies) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
     use crate::balance::Pick;
     use crate::config::Balance;
 
     fn target(path: &str) -> Target {
-        Target { backend: "file".to_owned(), path: path.to_owned(), options: Default::default() }
+        Target { backend: "file".to_owned(), path: path.to_owned(), options: BTreeMap::default() }
     }
 
     fn plan(policies: Policies) -> Arc<Plan> {
@@ -176,8 +196,7 @@ mod tests {
     fn an_endpoint_that_stays_keeps_its_state_and_one_that_comes_back_begins_anew() {
         let mut reconciler = Reconciler::default();
         let plan = plan(Policies::default());
-        let first =
-            reconciler.reconcile(&Table::default(), plan.clone(), &[(target("a"), endpoints(&[1, 2]))].into());
+        let first = reconciler.reconcile(&Table::default(), plan.clone(), &[(target("a"), endpoints(&[1, 2]))].into());
         let second = reconciler.reconcile(&first, plan.clone(), &[(target("a"), endpoints(&[2, 3]))].into());
         let third = reconciler.reconcile(&second, plan, &[(target("a"), endpoints(&[1, 2, 3]))].into());
         assert_eq!(ids(&first)[1], ids(&second)[0]);
@@ -193,7 +212,7 @@ mod tests {
         let catalog: Catalog = [(target("a"), endpoints(&[1]))].into();
         let first = reconciler.reconcile(&Table::default(), plan.clone(), &catalog);
         let second = reconciler.reconcile(&first, plan, &catalog);
-        assert!(Arc::ptr_eq(&first.upstreams[0], &second.upstreams[0]) && second.version > first.version);
+        assert!(Arc::ptr_eq(&first.upstreams[0], &second.upstreams[0]));
     }
 
     #[test]
