@@ -11,14 +11,22 @@
 mod architecture;
 mod check;
 mod demo;
+mod discovery_file;
 mod http1;
+mod lifecycle;
+mod limits;
 mod real_programs;
+mod reload;
 mod strict;
+mod tcp;
+mod tls;
 mod wire_grpc;
 mod wire_http1;
 mod wire_http2;
 mod wire_retry;
 
+#[path = "../support/tls.rs"]
+mod authority;
 #[path = "../support/corpus.rs"]
 mod corpus;
 #[path = "../support/differential.rs"]
@@ -27,6 +35,10 @@ mod differential;
 mod gateway;
 #[path = "../support/invariants.rs"]
 mod invariants;
+#[path = "../support/plain.rs"]
+mod plain;
+#[path = "../support/process.rs"]
+mod process;
 #[path = "../support/upstream.rs"]
 mod upstream;
 #[path = "../support/wire.rs"]
