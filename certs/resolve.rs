@@ -68,7 +68,8 @@ mod tests {
     use crate::provider;
 
     fn key(names: &[&str]) -> Arc<CertifiedKey> {
-        let signed = rcgen::generate_simple_self_signed(names.iter().map(ToString::to_string).collect::<Vec<_>>()).unwrap();
+        let signed =
+            rcgen::generate_simple_self_signed(names.iter().map(ToString::to_string).collect::<Vec<_>>()).unwrap();
         let key = PrivateKeyDer::Pkcs8(signed.signing_key.serialize_der().into());
         Arc::new(CertifiedKey::from_der(vec![signed.cert.der().clone()], key, &provider()).unwrap())
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use rustls::server::WebPkiClientVerifier;
 use rustls::{ClientConfig, ServerConfig};
 
+use crate::provider::ticketer;
 use crate::resolve::BySni;
 use crate::{Anchors, Error, KeyFiles, provider};
 
@@ -44,7 +45,7 @@ pub fn server(keys: &[KeyFiles], client_ca: Option<&Anchors>, alpn: &[&[u8]]) ->
     let mut config = builder.with_cert_resolver(certificates.clone());
     config.alpn_protocols = alpn.iter().map(|protocol| protocol.to_vec()).collect();
     // Ticket keys are made anew every six hours by the ticketer; the paper's bound is twelve.
-    config.ticketer = rustls::crypto::ring::Ticketer::new()?;
+    config.ticketer = ticketer()?;
     config.send_tls13_tickets = 1;
     Ok(Server { config: Arc::new(config), certificates })
 }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::{Backend, file, inline};
+use crate::{Backend, Target, TargetError, file, inline};
 
 /// `[discovery.NAME]`, checked: which kind of backend it is and what that kind needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,6 +34,12 @@ pub fn open(name: &str, config: &Config) -> Result<Arc<dyn Backend>, OpenError> 
         Config::File { path } => Ok(Arc::new(file::File::new(path.clone()))),
         Config::Static => Ok(Arc::new(inline::Inline)),
     }
+}
+
+/// Says what is wrong with a target for a backend of this kind, without opening one that is used.
+pub fn check(name: &str, config: &Config, target: &Target) -> Result<(), TargetError> {
+    let backend = open(name, config).map_err(|error| TargetError(error.to_string()))?;
+    backend.source(target).map(drop)
 }
 
 #[cfg(test)]

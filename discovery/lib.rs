@@ -19,7 +19,7 @@ use std::fmt;
 pub use async_trait::async_trait;
 
 pub use address::{Address, AddressError};
-pub use config::{Config, OpenError, open};
+pub use config::{Config, OpenError, check, open};
 pub use error::{Error, TargetError};
 pub use snapshot::{AppProtocol, Endpoint, Health, Snapshot, SnapshotError};
 pub use target::Target;

@@ -91,7 +91,9 @@ impl Draw {
             }
         }
         let count = self.members.len();
-        (0..count).map(|offset| (start + offset) % count).find_map(|index| Some((index, self.untried(index, pick.tried)?)))
+        (0..count)
+            .map(|offset| (start + offset) % count)
+            .find_map(|index| Some((index, self.untried(index, pick.tried)?)))
     }
 
     /// Draws two members. With equal weights they differ if there are two; with unequal ones the heavier may be drawn
@@ -226,8 +228,24 @@ mod tests {
         for _ in 0..100 {
             assert_eq!(picker.pick(&mut Pick { now: 0, random: &mut random, tried: &[] }).unwrap().state.id, 1);
         }
-        guards.into_iter().for_each(|()| busy.state.load.end());
+        for () in guards {
+            busy.state.load.end();
+        }
         assert_eq!(busy.state.load.in_flight(), 0);
+    }
+
+    #[test]
+    fn a_member_that_nobody_measured_is_tried_at_once_but_not_by_everybody() {
+        let (fast, new) = (member(1, 1), member(2, 1));
+        fast.state.load.observe(1.0, 0);
+        let picker = picker(Balance::PeakEwma, vec![fast, new.clone()]);
+        let mut random = fastrand::Rng::with_seed(3);
+        let mut pick = || picker.pick(&mut Pick { now: 1, random: &mut random, tried: &[] }).unwrap().state.id;
+        assert_eq!(pick(), 2);
+        new.state.load.begin();
+        assert!((0..20).all(|_| pick() == 1));
+        new.state.load.end();
+        assert_eq!(pick(), 2);
     }
 
     #[test]

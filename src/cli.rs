@@ -4,6 +4,7 @@
 //! library, which does not.
 
 mod check;
+mod demo;
 mod healthcheck;
 mod run;
 mod schema;
@@ -26,6 +27,7 @@ struct Command {
 #[derive(Debug, Subcommand)]
 enum Subcommands {
     Check(check::Check),
+    Demo(demo::Demo),
     Healthcheck(healthcheck::Arguments),
     Run(run::Run),
     Schema(schema::Schema),
@@ -54,6 +56,7 @@ pub(crate) fn main() -> ExitCode {
     match Command::try_parse() {
         Ok(command) => match command.subcommand {
             Subcommands::Check(check) => check.run().into(),
+            Subcommands::Demo(demo) => demo.run().into(),
             Subcommands::Healthcheck(arguments) => healthcheck::run(&arguments, &Process),
             Subcommands::Run(run) => run.run().into(),
             Subcommands::Schema(schema) => schema.run().into(),

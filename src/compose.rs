@@ -25,13 +25,13 @@ use tokio::time::Instant;
 use crate::admin::{self, Access, Admin, AdminListener};
 use crate::config::{self, AccessLog as AccessLogFormat, Config, ListenAddress, Problem, Problems};
 use crate::follow::last_known_good::LastKnownGood;
+use crate::listener::Crew;
 use crate::sockets::BindError;
 use crate::telemetry::access_log::{AccessLog, Format};
 use crate::telemetry::log::LogLevel;
 use crate::telemetry::metrics::{ControlMetrics, Registry, process};
 use crate::upstream::Table;
 use crate::worker;
-use crate::listener::Crew;
 
 use control::Control;
 pub(crate) use control::Event;
@@ -92,8 +92,8 @@ pub struct Gateway {
 impl Gateway {
     /// Reads the configuration and starts everything. Returns when all listeners are bound; see `/ready` for the rest.
     pub fn start(options: Options) -> Result<Self, StartError> {
-        let loaded = config::load(&options.paths, &*options.surroundings, &options.sets)
-            .map_err(StartError::Configuration)?;
+        let loaded =
+            config::load(&options.paths, &*options.surroundings, &options.sets).map_err(StartError::Configuration)?;
         panics::install();
         let epoch = Instant::now();
         let registry = Registry::new(epoch.into_std());
@@ -111,7 +111,14 @@ impl Gateway {
         let table = Arc::new(ArcSwap::from_pointee(Table::default()));
         let (events, inbox) = mpsc::unbounded_channel();
         let (held_failed, mut held_inbox) = mpsc::unbounded_channel();
-        let workers = start_workers(&loaded.config, &table, &registry, access_log.as_ref().map(|log| &log.0), epoch, &held_failed)?;
+        let workers = start_workers(
+            &loaded.config,
+            &table,
+            &registry,
+            access_log.as_ref().map(|log| &log.0),
+            epoch,
+            &held_failed,
+        )?;
         let status = Arc::new(Status::new(table.clone(), events.clone(), epoch));
         let admin_listener = AdminListener::bind(&loaded.config.admin.listen, Access::Full)?;
         let admin_address = admin_listener.address()?;
@@ -179,11 +186,6 @@ impl Gateway {
     /// Begins to drain; `grace`: go on accepting for the configured time first. Does not wait.
     pub fn drain(&self, grace: bool) {
         self.status.begin_drain(grace);
-    }
-
-    /// Runs a future on the control runtime, next to everything else.
-    pub fn block_on<T>(&self, future: impl Future<Output = T>) -> Option<T> {
-        self.runtime.as_ref().map(|runtime| runtime.block_on(future))
     }
 
     /// Returns what waits until the gateway has drained.

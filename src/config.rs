@@ -134,7 +134,7 @@ pub struct Policies {
     pub tls: UpstreamTls,
     /// How an endpoint is chosen. Default `peak-ewma`.
     pub balance: Balance,
-    /// Until the head of the reply, retries included. Default 15 s.
+    /// From the end of the request to the head of the reply, retries included. Default 15 s.
     #[serde(serialize_with = "print::period")]
     pub timeout: Duration,
     /// For a connection, TLS included. Default 1 s.

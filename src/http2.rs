@@ -11,6 +11,9 @@ pub(crate) mod server;
 
 use std::task::{Context, Poll};
 
+/// Why a stream or a connection ended, as the wire says it.
+pub(crate) use h2::Reason;
+
 /// What a client that speaks HTTP/2 by prior knowledge sends first (RFC 9113, 3.4).
 pub(crate) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 

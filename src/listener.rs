@@ -9,6 +9,7 @@ pub(crate) use accept::{accept, adopt};
 pub(crate) use shared::{Crew, Handoff, Shared};
 
 use std::net::IpAddr;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -18,7 +19,7 @@ use tokio_rustls::{TlsAcceptor, TlsStream};
 
 use self::detect::Detected;
 use self::shared::Admitted;
-use crate::config::{Listener, ListenerProtocol};
+use crate::config::{Listener, ListenerLimits, ListenerProtocol};
 use crate::proxy::{Encrypted, Session, WorkerContext, carry};
 use crate::shutdown::Drain;
 use crate::stream::Stream;
@@ -38,10 +39,12 @@ pub(crate) struct Local {
 
 /// Serves one connection from its first byte to its end.
 pub(crate) async fn serve(local: Rc<Local>, mut stream: Stream, client: Option<IpAddr>, mut admitted: Admitted) {
+    stream.count(local.source.open());
     let listener = local.shared.listener();
     let mut timer = Timer::default();
     let deadline = after(Instant::now(), listener.limits.handshake_timeout);
-    let prepared = timer.bound(Some(deadline), prepare(&listener, &mut stream, client, &mut admitted)).await;
+    let preparing = Box::pin(prepare(&listener, &mut stream, client, &mut admitted));
+    let prepared = timer.bound(Some(deadline), preparing).await;
     let refusal = match prepared {
         Err(_) => Err("handshake_timeout"),
         Ok(result) => result,
@@ -53,7 +56,7 @@ pub(crate) async fn serve(local: Rc<Local>, mut stream: Stream, client: Option<I
             return;
         }
     };
-    let (stream, encrypted, alpn) = match timer.bound(Some(deadline), secure(&local, stream)).await {
+    let (stream, encrypted, alpn) = match timer.bound(Some(deadline), Box::pin(secure(&local, stream))).await {
         Ok(Ok(secured)) => secured,
         Ok(Err(error)) => {
             local.series.refused("tls");
@@ -72,7 +75,6 @@ pub(crate) async fn serve(local: Rc<Local>, mut stream: Stream, client: Option<I
         client,
         encrypted,
         local.series.clone(),
-        &local.source,
     );
     speak(&local, &listener, session, stream, alpn, &mut timer).await;
     drop(admitted);
@@ -121,15 +123,15 @@ async fn speak(
     let limits = &listener.limits;
     let protocol = listener.protocol;
     if protocol == ListenerProtocol::Tcp {
-        carry(&session, stream, "").await;
+        Box::pin(carry(&session, stream, "")).await;
         return;
     }
     let deadline = after(Instant::now(), limits.header_timeout);
     if protocol == ListenerProtocol::TlsPassthrough {
-        match timer.bound(Some(deadline), detect::server_name(&mut stream)).await {
+        match timer.bound(Some(deadline), Box::pin(detect::server_name(&mut stream))).await {
             Ok(Ok((name, hello))) => {
                 stream.unread(hello);
-                carry(&session, stream, &name).await;
+                Box::pin(carry(&session, stream, &name)).await;
             }
             Ok(Err(reason)) => local.series.refused(reason),
             Err(_) => local.series.refused("handshake_timeout"),
@@ -137,7 +139,7 @@ async fn speak(
         return;
     }
     if alpn.as_deref() == Some(b"h2") {
-        return http2::server::serve(stream, BytesMut::new(), limits, local.drain.clone(), Rc::new(session)).await;
+        return serve_http2(stream, BytesMut::new(), limits, local, session).await;
     }
     let sniffs = protocol == ListenerProtocol::Auto && local.shared.carries_tcp(&session.table());
     let mut drain = local.drain.clone();
@@ -147,13 +149,25 @@ async fn speak(
             http1::connection::serve(stream, buffered, limits, local.drain.clone(), &session).await;
         }
         Ok(Some((Detected::Http2, buffered))) => {
-            http2::server::serve(stream, buffered, limits, local.drain.clone(), Rc::new(session)).await;
+            serve_http2(stream, buffered, limits, local, session).await;
         }
         Ok(Some((Detected::Bytes, buffered))) => {
             stream.unread(buffered);
-            carry(&session, stream, "").await;
+            Box::pin(carry(&session, stream, "")).await;
         }
         // It said nothing, or nothing that makes sense, in the time that a head may take.
         Ok(None) | Err(_) => {}
     }
+}
+
+/// Boxed, like everything here that HTTP/1.1 has no use for: one future holds the largest of its branches, and a
+/// connection pays for it as long as it is open.
+fn serve_http2<'a>(
+    stream: Stream,
+    buffered: BytesMut,
+    limits: &'a ListenerLimits,
+    local: &Local,
+    session: Rc<Session>,
+) -> Pin<Box<dyn Future<Output = ()> + 'a>> {
+    Box::pin(http2::server::serve(stream, buffered, limits, local.drain.clone(), Rc::new(session)))
 }

@@ -8,6 +8,7 @@
 
 pub(crate) mod account;
 pub(crate) mod body;
+mod bounds;
 pub(crate) mod exchange;
 pub(crate) mod failure;
 mod headers;
@@ -30,10 +31,11 @@ pub(crate) use self::tcp::carry;
 
 use self::account::{Account, InFlight};
 use self::body::{Body, BodyError, Outgoing};
+use self::bounds::Bounds;
 use self::exchange::{Exchange, Handler, Reply};
 use self::failure::{Failure, TryError};
 use crate::balance::Pick;
-use crate::config::UpstreamProtocol;
+use crate::config::{Retry, RetryOn, UpstreamProtocol};
 use crate::http1::Reject;
 use crate::http1::client::{Answer, RequestHead};
 use crate::resilience::{deadline, retry};
@@ -57,7 +59,7 @@ impl Handler for Rc<Session> {
         let mut account = Account::open(self, exchange.received, account::protocol(exchange.version));
         let is_grpc = failure::is_grpc(&parts.headers);
         match self.serve(&mut parts, body, exchange, &mut account, is_grpc).await {
-            Ok((answer, idle_timeout)) => self.relay(answer, idle_timeout, account),
+            Ok(served) => relay(served, account),
             Err(failure) => own_reply(&failure, is_grpc, account),
         }
     }
@@ -79,6 +81,13 @@ impl Handler for Rc<Session> {
     }
 }
 
+/// An endpoint's answer, and what bounds its body.
+struct Served {
+    answer: Answer,
+    idle_timeout: Duration,
+    deadline: Option<Instant>,
+}
+
 /// What all tries of a request have in common.
 struct Plan<'a> {
     table: &'a Table,
@@ -96,13 +105,16 @@ impl Session {
         exchange: &mut Exchange<'_>,
         account: &mut Account,
         is_grpc: bool,
-    ) -> Result<(Answer, Duration), Failure> {
+    ) -> Result<Served, Failure> {
         normalise_path(parts)?;
         let host = parts.headers.get(header::HOST).cloned();
         let host = host.as_ref().and_then(|host| host.to_str().ok()).unwrap_or_default();
         let too_far = headers::hops(&parts.headers) > self.limits().hops;
-        headers::rewrite_request(&mut parts.headers, self.sender(), exchange.version, exchange.upgrade, || self.new_id());
+        headers::rewrite_request(&mut parts.headers, self.sender(), exchange.version, exchange.upgrade, || {
+            self.new_id()
+        });
         let id = parts.headers.get(headers::X_REQUEST_ID);
+        exchange.upgrade &= parts.headers.contains_key(header::UPGRADE);
         account.asked(parts.method.as_str(), host, parts.uri.path(), id);
         if too_far {
             return Err(Failure::Loop);
@@ -135,29 +147,36 @@ impl Session {
         body: Body,
         exchange: &mut Exchange<'_>,
         account: &mut Account,
-    ) -> Result<(Answer, Duration), Failure> {
-        let mut tried: Vec<u64> = Vec::new();
+    ) -> Result<Served, Failure> {
+        let mut tried = Tried::default();
         let mut outgoing: Option<Outgoing> = None;
         let mut body = Some(body);
         let (mut sent, mut requeues) = (0u32, 0u32);
         let mut last_failure = None;
         loop {
-            let Some((upstream, member)) = self.pick(plan, &tried) else {
+            let Some((upstream, member)) = self.pick(plan, tried.as_slice()) else {
                 return Err(last_failure.unwrap_or(Failure::NoEndpoint));
             };
             let policies = upstream.policies.clone();
             let policy = &policies.retry;
             if let Some(body) = body.take() {
                 outgoing = (!body.is_end()).then(|| Outgoing::new(body, policy.body_limit));
+                if let Some(outgoing) = &outgoing {
+                    account.uploads(outgoing.progress());
+                }
                 upstream.state.budget.deposit(policy.budget, policy.min_per_second, self.worker().millis());
             }
             tried.push(member.state.id);
             let in_flight = InFlight::begin(&upstream, &member).ok_or(Failure::Limit(failure::Limit::Requests))?;
             account.tries(&upstream, &member, in_flight);
-            let before = outgoing.as_ref().map_or(0, |outgoing| outgoing.received);
-            let bounds = self.bounds(plan, &upstream, exchange);
-            let result = self.one_try(plan, &upstream, &member, parts, &mut outgoing, exchange, bounds).await;
-            account.received(outgoing.as_ref().map_or(0, |outgoing| outgoing.received) - before);
+            let has_body = outgoing.is_some();
+            let bounds = bounds(plan, &upstream, exchange, outgoing.as_ref());
+            let result = self.one_try(plan, &upstream, &member, parts, &mut outgoing, exchange, &bounds).await;
+            // Where the reply came before the upload had ended, the upload has gone with the reply.
+            let rewinds = match outgoing.as_mut() {
+                Some(outgoing) => outgoing.rewind(),
+                None => !has_body,
+            } && !tried.is_full();
             let error = match result {
                 Ok(answer) => {
                     let status = answer.response.status();
@@ -167,33 +186,46 @@ impl Session {
                         // A peer's limit says "less", not "again".
                         && !answer.response.headers().contains_key(failure::MESHLESS_ERROR);
                     if wants_retry
+                        && rewinds
                         && retry::may_repeat(policy, &parts.method)
-                        && self.may_retry(&upstream, sent, "status", &mut outgoing)
+                        && self.may_retry(&upstream, sent, "status")
                     {
                         sent += 1;
                         drop(answer);
                         self.worker().observe(&member, FAILURE_MS);
-                        self.pause(policy, sent, bounds.0, exchange).await?;
+                        self.pause(policy, sent, &bounds, exchange).await?;
                         continue;
                     }
-                    return Ok((answer, policies.idle_timeout));
+                    return Ok(Served { answer, idle_timeout: policies.idle_timeout, deadline: plan.deadline });
                 }
                 Err(error) => error,
             };
             account.tried();
-            let in_time = bounds.0.is_none_or(|deadline| Instant::now() < deadline);
-            let rewinds = outgoing.as_mut().is_none_or(Outgoing::rewind) && tried.len() < MAX_TRIES && in_time;
+            let in_time = Instant::now() < bounds.end();
+            let rewinds = rewinds && in_time;
             match error {
-                TryError::Client(error) => return Err(client_failure(error)),
+                TryError::Client(error) => return Err(client_failure(&error)),
                 TryError::Limit(limit) => return Err(Failure::Limit(limit)),
                 TryError::Malformed(reject) => {
                     self.worker().observe(&member, FAILURE_MS);
                     return Err(Failure::BadReply(reject));
                 }
-                TryError::Unsent { why } => {
+                TryError::Connect { why } => {
                     self.worker().observe(&member, FAILURE_MS);
                     self.worker().connect_failed(&upstream, &member);
                     last_failure = Some(Failure::ConnectFailed(why));
+                    // Only another endpoint helps.
+                    let another = self
+                        .pick(plan, tried.as_slice())
+                        .is_some_and(|(_, next)| !tried.as_slice().contains(&next.state.id));
+                    if requeues < retry::MAX_REQUEUES && rewinds && another {
+                        requeues += 1;
+                        self.series(&upstream).service.requeued();
+                        continue;
+                    }
+                }
+                TryError::Unsent { why } => {
+                    last_failure = Some(Failure::Broken(why));
                     if requeues < retry::MAX_REQUEUES && rewinds {
                         requeues += 1;
                         self.series(&upstream).service.requeued();
@@ -203,32 +235,33 @@ impl Session {
                 TryError::Reset { why, reused } => {
                     self.worker().observe(&member, FAILURE_MS);
                     last_failure = Some(Failure::Broken(why));
-                    let may = retry::may_repeat(policy, &parts.method) && !plan.route.is_local_hop;
+                    let may = retry::may_repeat(policy, &parts.method) && rewinds;
                     // An idle connection that the endpoint closed under our hands says nothing about the endpoint.
-                    if may && reused && requeues < retry::MAX_REQUEUES && rewinds {
+                    if may && reused && requeues < retry::MAX_REQUEUES {
                         requeues += 1;
                         tried.pop();
                         self.series(&upstream).service.requeued();
                         continue;
                     }
                     if may
-                        && rewinds
-                        && policy.on.contains(&crate::config::RetryOn::Reset)
-                        && self.may_retry(&upstream, sent, "reset", &mut outgoing)
+                        && !plan.route.is_local_hop
+                        && policy.on.contains(&RetryOn::Reset)
+                        && self.may_retry(&upstream, sent, "reset")
                     {
                         sent += 1;
-                        self.pause(policy, sent, bounds.0, exchange).await?;
+                        self.pause(policy, sent, &bounds, exchange).await?;
                         continue;
                     }
                 }
                 TryError::Late => {
-                    self.worker().observe(&member, FAILURE_MS);
+                    if !bounds.is_uploading() {
+                        self.worker().observe(&member, FAILURE_MS);
+                    }
+                    if bounds.is_uploading() && plan.deadline.is_none_or(|deadline| Instant::now() < deadline) {
+                        return Err(Failure::SlowBody);
+                    }
                     last_failure = Some(Failure::Deadline);
-                    let per_try_only = bounds.1.is_some() && in_time;
-                    if per_try_only
-                        && rewinds
-                        && retry::may_repeat(policy, &parts.method)
-                        && self.may_retry(&upstream, sent, "per_try", &mut outgoing)
+                    if rewinds && retry::may_repeat(policy, &parts.method) && self.may_retry(&upstream, sent, "per_try")
                     {
                         sent += 1;
                         continue;
@@ -239,36 +272,11 @@ impl Session {
         }
     }
 
-    /// Returns the end of all tries and the end of this try.
-    fn bounds(
-        &self,
-        plan: &Plan<'_>,
-        upstream: &Upstream,
-        exchange: &Exchange<'_>,
-    ) -> (Option<Instant>, Option<Instant>) {
-        let policies = &upstream.policies;
-        let default = if let Some(timeout) = plan.route.timeout {
-            Some(timeout)
-        } else if plan.route.is_local_hop {
-            None
-        } else {
-            Some(policies.timeout)
-        };
-        // Streams may last: gRPC without a deadline and upgrades are bounded by silence only.
-        let timeout = if exchange.upgrade || plan.is_grpc && plan.deadline.is_none() { None } else { default };
-        let all = match (timeout.map(|timeout| after(exchange.received, timeout)), plan.deadline) {
-            (Some(ours), Some(theirs)) => Some(ours.min(theirs)),
-            (one, other) => one.or(other),
-        };
-        let all = all.or_else(|| Some(after(Instant::now(), policies.idle_timeout)));
-        (all, policies.retry.per_try.map(|per_try| after(Instant::now(), per_try)))
-    }
-
-    fn may_retry(&self, upstream: &Upstream, sent: u32, reason: &'static str, outgoing: &mut Option<Outgoing>) -> bool {
+    /// Asks attempts and budget for one more try, and pays for it.
+    fn may_retry(&self, upstream: &Upstream, sent: u32, reason: &'static str) -> bool {
         let policy = &upstream.policies.retry;
-        let may = sent + 1 < policy.attempts
-            && outgoing.as_mut().is_none_or(Outgoing::rewind)
-            && upstream.state.budget.withdraw(policy.min_per_second, self.worker().millis());
+        let may =
+            sent + 1 < policy.attempts && upstream.state.budget.withdraw(policy.min_per_second, self.worker().millis());
         if may {
             self.series(upstream).service.retried(reason);
         }
@@ -277,13 +285,13 @@ impl Session {
 
     async fn pause(
         &self,
-        policy: &crate::config::Retry,
+        policy: &Retry,
         sent: u32,
-        deadline: Option<Instant>,
+        bounds: &Bounds,
         exchange: &mut Exchange<'_>,
     ) -> Result<(), Failure> {
         let wait = after(Instant::now(), retry::backoff(policy, sent, self.worker().random_share()));
-        if deadline.is_some_and(|deadline| deadline <= wait) {
+        if bounds.end() <= wait {
             return Err(Failure::Deadline);
         }
         let _ = exchange.timer.bound(Some(wait), std::future::pending::<()>()).await;
@@ -308,12 +316,9 @@ impl Session {
         parts: &mut Parts,
         outgoing: &mut Option<Outgoing>,
         exchange: &mut Exchange<'_>,
-        (all, per_try): (Option<Instant>, Option<Instant>),
+        bounds: &Bounds,
     ) -> Result<Answer, TryError> {
-        let end = match (all, per_try) {
-            (Some(all), Some(per_try)) => Some(all.min(per_try)),
-            (one, other) => one.or(other),
-        };
+        let end = || Some(bounds.end_of_try());
         if let Some(deadline) = plan.deadline {
             let left = deadline.saturating_duration_since(Instant::now());
             if let Ok(value) = HeaderValue::try_from(deadline::to_grpc_timeout(left)) {
@@ -327,7 +332,7 @@ impl Session {
             // Connecting has a timer of its own inside; the outer bound is the request's.
             let mut connect_timer = crate::timer::Timer::default();
             let taking = pools.take(upstream, member, wanted, &series, &mut connect_timer);
-            exchange.timer.bound(end, taking).await.map_err(|_| TryError::Late)??
+            exchange.timer.bound_by(end, taking).await.map_err(|_| TryError::Late)??
         };
         let started = Instant::now();
         let interim = exchange.interim.clone();
@@ -342,7 +347,7 @@ impl Session {
                 };
                 let mut gate_timer = crate::timer::Timer::default();
                 let sending = http1::client::exchange(connection, head, outgoing, &interim, &mut gate_timer);
-                exchange.timer.bound(end, sending).await.map_err(|_| TryError::Late)??
+                exchange.timer.bound_by(end, sending).await.map_err(|_| TryError::Late)??
             }
             Ready::Http2(session) => {
                 let scheme = if upstream.tls.is_some() { Scheme::HTTPS } else { Scheme::HTTP };
@@ -355,22 +360,72 @@ impl Session {
                     outgoing,
                     &interim,
                 );
-                exchange.timer.bound(end, sending).await.map_err(|_| TryError::Late)??
+                exchange.timer.bound_by(end, sending).await.map_err(|_| TryError::Late)??
             }
         };
         let latency = started.elapsed().as_secs_f32() * 1000.0;
         self.worker().observe(member, latency);
         Ok(answer)
     }
+}
 
-    /// Makes an endpoint's answer the reply.
-    fn relay(&self, answer: Answer, idle_timeout: Duration, mut account: Account) -> Reply {
-        let (mut head, body) = answer.response.into_parts();
-        let switches = answer.upgraded.is_some();
-        headers::rewrite_response(&mut head.headers, head.version, switches);
-        account.replied(head.status, &head.headers, "");
-        Reply { head, body, tunnel: answer.upgraded, close: false, idle_timeout, account }
+/// Ids of the endpoints that a request was tried on, without an allocation.
+#[derive(Debug, Default)]
+struct Tried {
+    ids: [u64; MAX_TRIES],
+    count: usize,
+}
+
+impl Tried {
+    fn push(&mut self, id: u64) {
+        if let Some(place) = self.ids.get_mut(self.count) {
+            *place = id;
+            self.count += 1;
+        }
     }
+
+    fn pop(&mut self) {
+        self.count = self.count.saturating_sub(1);
+    }
+
+    fn is_full(&self) -> bool {
+        self.count == MAX_TRIES
+    }
+
+    fn as_slice(&self) -> &[u64] {
+        self.ids.get(..self.count).unwrap_or_default()
+    }
+}
+
+/// Returns how long a try may take.
+fn bounds(plan: &Plan<'_>, upstream: &Upstream, exchange: &Exchange<'_>, outgoing: Option<&Outgoing>) -> Bounds {
+    let policies = &upstream.policies;
+    let timeout = match plan.route.timeout {
+        // Streams may last: gRPC without a deadline and upgrades are bounded by silence alone.
+        _ if exchange.upgrade || plan.is_grpc && plan.deadline.is_none() => None,
+        Some(timeout) => Some(timeout),
+        None if plan.route.is_local_hop => None,
+        None => Some(policies.timeout),
+    };
+    Bounds {
+        received: exchange.received,
+        began: Instant::now(),
+        deadline: plan.deadline,
+        timeout,
+        idle: policies.idle_timeout,
+        per_try: policies.retry.per_try,
+        upload: outgoing.map(Outgoing::progress),
+    }
+}
+
+/// Makes an endpoint's answer the reply.
+fn relay(served: Served, mut account: Account) -> Reply {
+    let Served { answer, idle_timeout, deadline } = served;
+    let (mut head, body) = answer.response.into_parts();
+    let switches = answer.upgraded.is_some();
+    headers::rewrite_response(&mut head.headers, head.version, switches);
+    account.replied(head.status, &head.headers, "");
+    Reply { head, body, tunnel: answer.upgraded, close: false, idle_timeout, deadline, account }
 }
 
 fn normalise_path(parts: &mut Parts) -> Result<(), Failure> {
@@ -392,19 +447,19 @@ fn wanted(upstream: &Upstream, member: &Member, is_grpc: bool, upgrade: bool) ->
     use meshless_discovery::AppProtocol;
     match upstream.policies.protocol {
         _ if upgrade => Wanted::Http1,
-        UpstreamProtocol::Http1 => Wanted::Http1,
         UpstreamProtocol::Http2 => Wanted::Http2,
         UpstreamProtocol::Tcp => Wanted::Bytes,
         UpstreamProtocol::Auto if upstream.tls.is_some() => Wanted::Either,
         UpstreamProtocol::Auto if is_grpc || member.endpoint.protocol == Some(AppProtocol::H2c) => Wanted::Http2,
-        UpstreamProtocol::Auto => Wanted::Http1,
+        UpstreamProtocol::Http1 | UpstreamProtocol::Auto => Wanted::Http1,
     }
 }
 
-fn client_failure(error: BodyError) -> Failure {
+fn client_failure(error: &BodyError) -> Failure {
     match error {
-        BodyError::Malformed(reject) => Failure::Malformed(reject),
-        BodyError::Silent => Failure::SlowHead,
+        BodyError::Malformed(reject) => Failure::Malformed(*reject),
+        BodyError::Silent => Failure::SlowBody,
+        BodyError::Late => Failure::Deadline,
         BodyError::Gone(_) | BodyError::Reset(_) => Failure::ClientGone,
     }
 }
@@ -415,6 +470,5 @@ fn own_reply(failure: &Failure, is_grpc: bool, mut account: Account) -> Reply {
     let log_status = if is_grpc { StatusCode::OK } else { failure.status() };
     account.replied(log_status, &head.headers, failure.label());
     let close = matches!(failure, Failure::Malformed(_) | Failure::SlowHead | Failure::ClientGone);
-    Reply { head, body, tunnel: None, close, idle_timeout: OWN_BODY_IDLE, account }
+    Reply { head, body, tunnel: None, close, idle_timeout: OWN_BODY_IDLE, deadline: None, account }
 }
-

@@ -28,16 +28,16 @@ struct Paths {
 impl Router {
     /// Compiles routes; a match is the position in `routes`.
     pub(crate) fn new<'a>(routes: impl IntoIterator<Item = &'a Route>) -> Self {
-        let mut router = Self::default();
+        let mut compiled = Self::default();
         for (position, route) in routes.into_iter().enumerate() {
             let paths = match &route.host {
-                None => &mut router.any_host,
-                Some(HostMatch::Exact(host)) => router.exact_hosts.entry(host.clone()).or_default(),
-                Some(HostMatch::Suffix(suffix)) => router.host_suffixes.entry(suffix.clone()).or_default(),
+                None => &mut compiled.any_host,
+                Some(HostMatch::Exact(host)) => compiled.exact_hosts.entry(host.clone()).or_default(),
+                Some(HostMatch::Suffix(suffix)) => compiled.host_suffixes.entry(suffix.clone()).or_default(),
             };
             paths.add(route.path.as_ref(), position);
         }
-        router
+        compiled
     }
 
     /// Returns the position of the first route that matches. `host` may have a port and upper-case letters; `path` has no

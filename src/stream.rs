@@ -1,7 +1,7 @@
 //! A byte stream of any kind that a connection may run over.
 //!
 //! One concrete type instead of a generic parameter: the data path compiles once, and a stream that had bytes read from
-//! it for detection (PROXY header, ClientHello, preface) carries them as a prefix.
+//! it for detection (PROXY header, `ClientHello`, preface) carries them as a prefix.
 
 use std::io;
 use std::pin::Pin;
@@ -12,11 +12,15 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsStream;
 
+use crate::telemetry::metrics::TcpConnection;
+
 /// A byte stream with bytes that were read ahead.
 #[derive(Debug)]
 pub(crate) struct Stream {
     kind: Kind,
     prefix: BytesMut,
+    /// Counts what goes over the socket until the stream is dropped.
+    counted: Option<TcpConnection>,
 }
 
 #[derive(Debug)]
@@ -33,7 +37,19 @@ enum Kind {
 impl Stream {
     /// Returns a stream that has ended.
     pub(crate) fn closed() -> Self {
-        Self { kind: Kind::Closed(tokio::io::empty()), prefix: BytesMut::new() }
+        Self { kind: Kind::Closed(tokio::io::empty()), prefix: BytesMut::new(), counted: None }
+    }
+
+    /// Counts the connection and its bytes from now on. Before TLS: what is counted is what the network carries.
+    pub(crate) fn count(&mut self, connection: TcpConnection) {
+        self.counted = Some(connection);
+    }
+
+    fn count_written(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if let (Some(counted), Poll::Ready(Ok(length))) = (&self.counted, &written) {
+            counted.written(*length);
+        }
+        written
     }
 
     /// Puts bytes that were read ahead back to the front.
@@ -47,14 +63,6 @@ impl Stream {
         }
     }
 
-    /// Returns the TLS session, where there is one.
-    pub(crate) fn tls(&self) -> Option<&TlsStream<Self>> {
-        match &self.kind {
-            Kind::Tls(stream) => Some(stream),
-            _ => None,
-        }
-    }
-
     /// Shuts the sending half of the stream down; TLS says `close_notify` first.
     pub(crate) fn poll_close(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(self).poll_shutdown(context)
@@ -63,26 +71,26 @@ impl Stream {
 
 impl From<TcpStream> for Stream {
     fn from(stream: TcpStream) -> Self {
-        Self { kind: Kind::Tcp(stream), prefix: BytesMut::new() }
+        Self { kind: Kind::Tcp(stream), prefix: BytesMut::new(), counted: None }
     }
 }
 
 impl From<UnixStream> for Stream {
     fn from(stream: UnixStream) -> Self {
-        Self { kind: Kind::Unix(stream), prefix: BytesMut::new() }
+        Self { kind: Kind::Unix(stream), prefix: BytesMut::new(), counted: None }
     }
 }
 
 impl From<TlsStream<Self>> for Stream {
     fn from(stream: TlsStream<Self>) -> Self {
-        Self { kind: Kind::Tls(Box::new(stream)), prefix: BytesMut::new() }
+        Self { kind: Kind::Tls(Box::new(stream)), prefix: BytesMut::new(), counted: None }
     }
 }
 
 #[cfg(test)]
 impl From<tokio::io::DuplexStream> for Stream {
     fn from(stream: tokio::io::DuplexStream) -> Self {
-        Self { kind: Kind::Memory(stream), prefix: BytesMut::new() }
+        Self { kind: Kind::Memory(stream), prefix: BytesMut::new(), counted: None }
     }
 }
 
@@ -114,13 +122,19 @@ impl AsyncRead for Stream {
             }
             return Poll::Ready(Ok(()));
         }
-        each!(self, stream => Pin::new(stream).poll_read(context, buffer))
+        let before = buffer.filled().len();
+        let read = each!(self, stream => Pin::new(stream).poll_read(context, buffer));
+        if let Some(counted) = &self.counted {
+            counted.read(buffer.filled().len() - before);
+        }
+        read
     }
 }
 
 impl AsyncWrite for Stream {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        each!(self, stream => Pin::new(stream).poll_write(context, bytes))
+        let written = each!(self, stream => Pin::new(stream).poll_write(context, bytes));
+        self.count_written(written)
     }
 
     fn poll_write_vectored(
@@ -128,7 +142,8 @@ impl AsyncWrite for Stream {
         context: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        each!(self, stream => Pin::new(stream).poll_write_vectored(context, slices))
+        let written = each!(self, stream => Pin::new(stream).poll_write_vectored(context, slices));
+        self.count_written(written)
     }
 
     fn is_write_vectored(&self) -> bool {

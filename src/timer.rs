@@ -46,12 +46,21 @@ impl Timer {
         deadline: Option<Instant>,
         future: impl Future<Output = T>,
     ) -> Result<T, Elapsed> {
+        self.bound_by(|| deadline, future).await
+    }
+
+    /// Runs `future` until the deadline that `deadline` says whenever it is asked; it may move.
+    pub(crate) async fn bound_by<T>(
+        &mut self,
+        deadline: impl Fn() -> Option<Instant>,
+        future: impl Future<Output = T>,
+    ) -> Result<T, Elapsed> {
         let mut future = std::pin::pin!(future);
         std::future::poll_fn(|context| {
             if let Poll::Ready(value) = future.as_mut().poll(context) {
                 return Poll::Ready(Ok(value));
             }
-            match deadline {
+            match deadline() {
                 Some(deadline) => self.poll_expired(context, deadline).map(|()| Err(Elapsed)),
                 None => Poll::Pending,
             }
@@ -62,7 +71,7 @@ impl Timer {
 
 /// Returns `now + duration`, or a time far away where that overflows.
 pub(crate) fn after(now: Instant, duration: Duration) -> Instant {
-    now.checked_add(duration).unwrap_or_else(|| now + Duration::from_secs(86_400 * 365))
+    now.checked_add(duration).unwrap_or_else(|| now + Duration::from_hours(365 * 24))
 }
 
 #[cfg(test)]
@@ -77,7 +86,7 @@ mod tests {
         assert_eq!(early, Ok(7));
         let late = timer.bound(Some(start + Duration::from_secs(5)), std::future::pending::<()>()).await;
         assert_eq!((late, start.elapsed().as_secs()), (Err(Elapsed), 5));
-        let _ = timer.bound(Some(start + Duration::from_secs(60)), tokio::task::yield_now()).await;
+        let _ = timer.bound(Some(start + Duration::from_mins(1)), tokio::task::yield_now()).await;
         let soon = timer.bound(Some(start + Duration::from_secs(6)), std::future::pending::<()>()).await;
         assert_eq!((soon, start.elapsed().as_secs()), (Err(Elapsed), 6));
     }

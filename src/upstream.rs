@@ -11,10 +11,10 @@ pub(crate) mod tree;
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use meshless_discovery::{Endpoint, Health, Target};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::balance::{Load, Pick, Picker, picker};
 use crate::config::Policies;
@@ -26,8 +26,6 @@ use tree::Tree;
 /// All that the data path decides by. Never changed, only replaced.
 #[derive(Debug, Default)]
 pub(crate) struct Table {
-    /// Counts tables, for logs and tests.
-    pub(crate) version: u64,
     /// What the configuration says.
     pub(crate) plan: Arc<Plan>,
     /// In the order of `plan.upstreams`.
@@ -82,7 +80,11 @@ pub(crate) struct Upstream {
 
 impl fmt::Debug for Upstream {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_struct("Upstream").field("name", &self.name).field("members", &self.members.len()).finish()
+        formatter
+            .debug_struct("Upstream")
+            .field("name", &self.name)
+            .field("members", &self.members.len())
+            .finish_non_exhaustive()
     }
 }
 
@@ -97,6 +99,8 @@ pub(crate) struct UpstreamState {
     pub(crate) connections: Arc<Semaphore>,
     /// Permits that were given to `connections`.
     connection_limit: AtomicUsize,
+    /// Connections over a limit that was lowered: so many permits are not given back.
+    excess: AtomicUsize,
     /// Requests that wait for a connection, over all workers.
     pub(crate) waiting: AtomicUsize,
 }
@@ -109,6 +113,7 @@ impl UpstreamState {
             in_flight: AtomicUsize::new(0),
             connections: Arc::new(Semaphore::new(policies.limits.connections)),
             connection_limit: AtomicUsize::new(policies.limits.connections),
+            excess: AtomicUsize::new(0),
             waiting: AtomicUsize::new(0),
         }
     }
@@ -116,30 +121,28 @@ impl UpstreamState {
     /// Takes over a changed `limits.connections`. Connections over a lowered limit stay until they end.
     pub(crate) fn limit_connections(&self, limit: usize) {
         let before = self.connection_limit.swap(limit, Ordering::Relaxed);
-        if limit > before {
-            self.connections.add_permits(limit - before);
-        } else if limit < before {
-            let excess = before - limit;
-            let forgotten = self.connections.forget_permits(excess);
-            // Permits that are in use are forgotten as soon as they come back.
-            if forgotten < excess
-                && let Ok(excess) = u32::try_from(excess - forgotten)
-            {
-                let connections = self.connections.clone();
-                if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-                    drop(runtime.spawn(async move {
-                        if let Ok(permits) = connections.acquire_many_owned(excess).await {
-                            permits.forget();
-                        }
-                    }));
-                }
+        for _ in before..limit {
+            // A connection over the old limit is within the new one: it keeps its permit instead.
+            if !self.take_excess() {
+                self.connections.add_permits(1);
             }
+        }
+        if limit < before {
+            let over = before - limit;
+            self.excess.fetch_add(over - self.connections.forget_permits(over), Ordering::Relaxed);
         }
     }
 
-    /// Returns the limit that is in force.
-    pub(crate) fn connection_limit(&self) -> usize {
-        self.connection_limit.load(Ordering::Relaxed)
+    /// Takes the permit of a connection that has ended back.
+    pub(crate) fn give_back(&self, permit: OwnedSemaphorePermit) {
+        if self.take_excess() {
+            permit.forget();
+        }
+    }
+
+    fn take_excess(&self) -> bool {
+        let take = |excess: usize| excess.checked_sub(1);
+        self.excess.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok()
     }
 }
 
@@ -187,10 +190,13 @@ pub(crate) struct MemberState {
     pub(crate) load: Load,
     /// Connections to it, over all workers.
     pub(crate) connections: AtomicUsize,
+    /// It is in no table any more; workers close what they have open to it.
+    pub(crate) gone: AtomicBool,
 }
 
 impl Member {
     /// A listed member without history.
+    #[cfg(test)]
     pub(crate) fn new(endpoint: Endpoint, id: u64) -> Self {
         Self { endpoint, standing: Standing::Listed, state: Arc::new(MemberState { id, ..MemberState::default() }) }
     }
@@ -214,5 +220,34 @@ impl Member {
             (Some(Rank::Held), _) => Some("removed by the last answer and held; used when nothing else is left"),
             (Some(Rank::Listed), _) => None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lowered_limit_holds_as_soon_as_connections_over_it_end() {
+        let policies = Policies::default();
+        let state = UpstreamState::new(1, &policies);
+        state.limit_connections(3);
+        let open = || state.connections.clone().try_acquire_owned();
+        let (first, second, third) = (open().unwrap(), open().unwrap(), open().unwrap());
+        state.limit_connections(1);
+        state.give_back(first);
+        state.give_back(second);
+        assert!(open().is_err());
+        state.give_back(third);
+        let only = open().unwrap();
+        assert!(open().is_err());
+        // Lowered to nothing and raised again while one is open: the one counts.
+        state.limit_connections(0);
+        state.limit_connections(2);
+        let other = open().unwrap();
+        assert!(open().is_err());
+        state.give_back(only);
+        state.give_back(other);
+        assert_eq!(state.connections.available_permits(), 2);
     }
 }

@@ -55,14 +55,14 @@ impl Run {
 }
 
 /// What a person or a supervisor may tell the process.
-struct Signals {
+pub(super) struct Signals {
     hangup: Signal,
     interrupt: Signal,
     terminate: Signal,
 }
 
 /// Handles signals until the gateway has ended.
-async fn serve(gateway: &mut Gateway, mut signals: Signals) {
+pub(super) async fn serve(gateway: &mut Gateway, mut signals: Signals) {
     let mut ended = std::pin::pin!(gateway.ended());
     let mut draining = false;
     loop {
@@ -84,7 +84,8 @@ async fn serve(gateway: &mut Gateway, mut signals: Signals) {
     }
 }
 
-fn signals() -> io::Result<(Runtime, Signals)> {
+/// Takes the signals over, and the runtime to wait for them on.
+pub(super) fn signals() -> io::Result<(Runtime, Signals)> {
     let runtime = Builder::new_current_thread().enable_all().build()?;
     let entered = runtime.enter();
     let signals = Signals {

@@ -107,7 +107,7 @@ impl Control {
         if applied.is_ok() {
             self.metrics.started(self.version);
         }
-        if first.send(applied.map(|_| ())).is_err() || failed {
+        if first.send(applied).is_err() || failed {
             return;
         }
         let drain = self.serve(&mut inbox).await;
@@ -127,7 +127,7 @@ impl Control {
     async fn serve(&mut self, inbox: &mut mpsc::UnboundedReceiver<Event>) -> Option<bool> {
         let mut tick = tokio::time::interval(TICK);
         loop {
-            let deadline = self.targets.deadline().unwrap_or_else(|| Instant::now() + Duration::from_secs(3600));
+            let deadline = self.targets.deadline().unwrap_or_else(|| Instant::now() + Duration::from_hours(1));
             let mut changed = false;
             tokio::select! {
                 event = inbox.recv() => match event? {
@@ -170,10 +170,9 @@ impl Control {
     /// Reads and applies the configuration; on any error everything stays as it is.
     async fn reload(&mut self) {
         let options = self.options.clone();
-        let loaded = tokio::task::spawn_blocking(move || {
-            config::load(&options.paths, &*options.surroundings, &options.sets)
-        })
-        .await;
+        let loaded =
+            tokio::task::spawn_blocking(move || config::load(&options.paths, &*options.surroundings, &options.sets))
+                .await;
         let result = match loaded {
             Ok(Ok(loaded)) => self.apply(loaded).await,
             Ok(Err(problems)) => Err(StartError::Configuration(problems)),
@@ -199,6 +198,7 @@ impl Control {
         for warning in &warnings {
             tracing::warn!(%warning, "The configuration is probably not meant so.");
         }
+        self.status.attempts(tls::paths(&config));
         let for_tls = config.clone();
         let tls = tokio::task::spawn_blocking(move || tls::Built::new(&for_tls))
             .await

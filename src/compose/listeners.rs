@@ -48,8 +48,7 @@ impl Listeners {
             }
             let sockets = sockets::bind(&listener.listen, workers, self.gives_up(&listener.listen, config))?;
             let shared = Shared::new(Arc::new(listener.clone()), server, direction(listener));
-            let running =
-                Running { configured: listener.listen.clone(), address: sockets.address.clone(), shared };
+            let running = Running { configured: listener.listen.clone(), address: sockets.address.clone(), shared };
             opened.bound.push((running, sockets));
         }
         Ok(opened)
@@ -134,8 +133,9 @@ fn remove_socket(running: &Running) {
 
 /// A listener whose `to` is the application beside us is the way in; everything else is the way out.
 fn direction(listener: &Listener) -> Direction {
-    let to_static = listener.to.as_ref().is_some_and(|to| {
-        to.leaves().all(|leaf| matches!(leaf, Node::Target(target) if target.backend == "static"))
-    });
+    let to_static = listener
+        .to
+        .as_ref()
+        .is_some_and(|to| to.leaves().all(|leaf| matches!(leaf, Node::Target(target) if target.backend == "static")));
     if to_static { Direction::Inbound } else { Direction::Outbound }
 }

@@ -46,6 +46,8 @@ struct Told {
     config: serde_json::Value,
     services: BTreeMap<String, (String, String)>,
     watched: Vec<PathBuf>,
+    /// Files that a configuration named that was not applied (yet): it may be refused because of them.
+    attempted: Vec<PathBuf>,
     targets: HashMap<Target, Followed>,
 }
 
@@ -97,6 +99,7 @@ impl Status {
             .collect();
         told.config = value;
         told.watched = watched;
+        told.attempted = Vec::new();
     }
 
     /// A changed configuration was refused.
@@ -110,7 +113,13 @@ impl Status {
     }
 
     pub(super) fn watched_files(&self) -> Vec<PathBuf> {
-        self.told().watched.clone()
+        let told = self.told();
+        told.watched.iter().chain(&told.attempted).cloned().collect()
+    }
+
+    /// A configuration that names these files is about to be applied.
+    pub(super) fn attempts(&self, files: Vec<PathBuf>) {
+        self.told().attempted = files;
     }
 
     pub(super) fn addresses(&self) -> BTreeMap<String, ListenAddress> {
@@ -195,7 +204,8 @@ impl View for Status {
                     *endpoints.entry(state(member)).or_default() += 1;
                 }
                 let name = upstream.name.to_string();
-                let (from, balance) = told.services.get(&name).cloned().unwrap_or_else(|| (name.clone(), String::new()));
+                let (from, balance) =
+                    told.services.get(&name).cloned().unwrap_or_else(|| (name.clone(), String::new()));
                 let in_flight = upstream.state.in_flight.load(Ordering::Relaxed);
                 ServiceView { name, from, balance, endpoints, in_flight }
             })

@@ -1,10 +1,12 @@
 //! The targets that a configuration names: opened, followed, and what is known of them.
 
 use std::collections::{BTreeMap, HashMap};
+use std::pin::Pin;
 use std::sync::Arc;
 
 use meshless_discovery::{Address, Backend, Target};
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::{Event, StartError};
@@ -39,6 +41,14 @@ struct Tracked {
     series: DiscoverySeries,
     /// What the series was last told.
     told: Told,
+    /// Sends a message for every snapshot. It holds what is followed alive, so it ends with this.
+    forward: JoinHandle<()>,
+}
+
+impl Drop for Tracked {
+    fn drop(&mut self) {
+        self.forward.abort();
+    }
 }
 
 #[derive(Debug, Default)]
@@ -48,10 +58,13 @@ struct Told {
     restored: bool,
 }
 
+/// What follows a target, not yet spawned.
+type Following = Pin<Box<dyn Future<Output = ()> + Send>>;
+
 /// What a new configuration needs, opened but not yet in force.
 pub(super) struct Opened {
     backends: Backends,
-    fresh: Vec<(Target, Followed, std::pin::Pin<Box<dyn Future<Output = ()> + Send>>)>,
+    fresh: Vec<(Target, Followed, Following)>,
     wanted: Vec<Target>,
 }
 
@@ -100,9 +113,9 @@ impl Targets {
         }
         let mut fresh = Vec::new();
         for target in &wanted {
-            let (_, backend) = backends.get(&target.backend).ok_or_else(|| {
-                StartError::Unusable(format!("{target}: there is no [discovery.{}]", target.backend))
-            })?;
+            let (_, backend) = backends
+                .get(&target.backend)
+                .ok_or_else(|| StartError::Unusable(format!("{target}: there is no [discovery.{}]", target.backend)))?;
             let runs = self.followed.contains_key(target)
                 && self.backends.get(&target.backend).is_some_and(|(_, before)| Arc::ptr_eq(before, backend));
             if runs {
@@ -126,11 +139,11 @@ impl Targets {
             self.generations += 1;
             let generation = self.generations;
             // A target whose backend was changed keeps what is known until the new one answers.
-            let removals = self.followed.remove(&target).map(|before| before.removals).unwrap_or_default();
+            let removals = self.followed.remove(&target).map(|before| before.removals.clone()).unwrap_or_default();
             let series = metrics.discovery(&target.backend, &target.to_string(), Instant::now().into_std());
             let mut known = followed.known.clone();
             let (events, named) = (self.events.clone(), target.clone());
-            tokio::spawn(async move {
+            let forward = tokio::spawn(async move {
                 while known.changed().await.is_ok() {
                     known.mark_unchanged();
                     if events.send(Event::Snapshot(named.clone(), generation)).is_err() {
@@ -138,7 +151,7 @@ impl Targets {
                     }
                 }
             });
-            let tracked = Tracked { followed, generation, removals, series, told: Told::default() };
+            let tracked = Tracked { followed, generation, removals, series, told: Told::default(), forward };
             self.followed.insert(target.clone(), tracked);
             self.take(&target, generation);
         }
@@ -168,7 +181,8 @@ impl Targets {
             .iter_mut()
             .filter_map(|(target, tracked)| tracked.removals.expire(now.into_std()).then(|| target.clone()))
             .collect();
-        due.iter().fold(false, |changed, target| self.list(target) || changed)
+        // Every one is listed anew, also after the first that changed.
+        due.iter().filter(|target| self.list(target)).count() > 0
     }
 
     /// Returns when [`Targets::expire`] has something to do.

@@ -4,13 +4,12 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use meshless_certs::{Anchors, KeyFiles, Server};
-use rustls::pki_types::ServerName;
 use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
 
 use super::StartError;
 use crate::config::{
-    CertifiedKeyFiles, Config, Listener, ListenerProtocol, ListenerTls, Policies, TrustAnchors,
-    UpstreamTls,
+    CertifiedKeyFiles, Config, Listener, ListenerProtocol, ListenerTls, Policies, TrustAnchors, UpstreamTls,
 };
 use crate::upstream::plan::TlsClient;
 
@@ -33,7 +32,8 @@ impl Built {
         let named = config.services.values().map(|service| (service.name.as_str(), &service.policies));
         for (name, policies) in named.chain([("defaults", &config.defaults)]) {
             if policies.tls != UpstreamTls::Off && !built.clients.contains_key(&policies.tls) {
-                let client = client(&policies.tls).map_err(|why| StartError::Unusable(format!("{name}: tls: {why}")))?;
+                let client =
+                    client(&policies.tls).map_err(|why| StartError::Unusable(format!("{name}: tls: {why}")))?;
                 if let Some(client) = client {
                     built.clients.insert(policies.tls.clone(), client);
                 }
@@ -113,4 +113,3 @@ pub(super) fn paths(config: &Config) -> Vec<std::path::PathBuf> {
     }
     paths
 }
-

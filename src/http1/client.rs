@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use super::Reject;
 use super::body::{Decoded, Decoder, Encoder};
 use super::head::{self, Framing, HeadLimits, ResponseHead};
+use super::hop;
 use super::wire::Wire;
 use crate::proxy::body::{Body, BodyError, Frame, Length, Outgoing};
 use crate::proxy::exchange::Interim;
@@ -134,7 +135,8 @@ pub(crate) async fn exchange(
                     Ok(Some(head)) if head.status == StatusCode::SWITCHING_PROTOCOLS => {
                         return Poll::Ready(if request.upgrade { Ok(head) } else { Err(unasked_upgrade()) });
                     }
-                    Ok(Some(head)) if head.status.is_informational() => {
+                    Ok(Some(mut head)) if head.status.is_informational() => {
+                        hop::strip(&mut head.headers, hop::Direction::Response, hop::Upgrade::Strip);
                         interims += 1;
                         if interims > MAX_INTERIM {
                             return Poll::Ready(Err(TryError::Malformed(Reject::InterimTooMany)));
@@ -170,7 +172,12 @@ pub(crate) async fn exchange(
         }
     })
     .await?;
-    Ok(answer(connection, result, encoder, outgoing))
+    if result.status == StatusCode::SWITCHING_PROTOCOLS && (encoder.is_some() || !connection.wire.is_flushed()) {
+        // The rest of the request would be taken for bytes of the new protocol.
+        return Err(unasked_upgrade());
+    }
+    let gated = gate.is_some();
+    Ok(answer(connection, result, encoder, outgoing, gated))
 }
 
 fn answer(
@@ -178,16 +185,19 @@ fn answer(
     head: ResponseHead,
     encoder: Option<Encoder>,
     outgoing: &mut Option<Outgoing>,
+    gated: bool,
 ) -> Answer {
-    let ResponseHead { status, headers, framing, keep_alive, .. } = head;
+    let ResponseHead { status, headers, framing, mut keep_alive, .. } = head;
     let mut upgraded = None;
     let body = if status == StatusCode::SWITCHING_PROTOCOLS {
         let Connection { mut wire, lease, .. } = connection;
         wire.stream.unread(wire.read);
-        upgraded = Some(Box::new(Upgraded { stream: wire.stream, lease: Some(lease) }));
+        upgraded = Some(Box::new(Upgraded { stream: wire.stream, lease }));
         Body::Empty
     } else {
-        let unfinished = encoder.is_some() || !connection.wire.is_flushed();
+        // The client was never told to send its body, and the endpoint may still wait for it.
+        keep_alive &= !gated;
+        let unfinished = !gated && (encoder.is_some() || !connection.wire.is_flushed());
         let upload = unfinished.then(|| Upload { encoder, outgoing: outgoing.take() });
         let decoder = Decoder::new(&framing, TRAILER_BYTES);
         let mut body = ResponseBody { connection: Some(connection), decoder, keep_alive, upload, failed: None };
@@ -290,7 +300,10 @@ impl ResponseBody {
                     }
                     return Poll::Ready(Some(Ok(Frame::Data(bytes))));
                 }
-                Ok(Decoded::Trailers(trailers)) => return Poll::Ready(Some(Ok(Frame::Trailers(trailers)))),
+                Ok(Decoded::Trailers(trailers)) => {
+                    self.finish();
+                    return Poll::Ready(Some(Ok(Frame::Trailers(trailers))));
+                }
                 Ok(Decoded::End) => {
                     self.finish();
                     return Poll::Ready(None);
@@ -341,7 +354,7 @@ impl ResponseBody {
         if self.decoder.is_end() {
             Length::None
         } else {
-            self.decoder.remaining_hint().map_or(Length::Unknown, Length::Exact)
+            self.decoder.remaining().map_or(Length::Unknown, Length::Exact)
         }
     }
 

@@ -3,6 +3,8 @@
 //! One task owns the connection; the handler runs inside it and pulls the request's body through it, so the bytes of an
 //! exchange cross no thread, no channel and no second task.
 
+mod reply;
+
 use std::cell::RefCell;
 use std::future::poll_fn;
 use std::pin::pin;
@@ -12,25 +14,21 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use http::uri::PathAndQuery;
-use http::{HeaderMap, Method, Request, StatusCode, header};
+use http::{HeaderMap, Method, Request, StatusCode};
 use tokio::time::Instant;
 
-use super::body::{Decoded, Decoder, Encoder};
-use super::head::{self, Framing, HeadLimits, RequestHead, Target, Version};
-use super::wire::{Wire, poll_read_scratch};
+use self::reply::{linger, refuse, upgrade, write_reply};
 use super::Reject;
+use super::body::{Decoded, Decoder};
+use super::head::{self, Framing, HeadLimits, RequestHead, Target, Version};
+use super::wire::Wire;
 use crate::config::ListenerLimits;
 use crate::proxy::body::{Body, BodyError, Frame, Length};
-use crate::proxy::exchange::{Exchange, Handler, Interim, Outcome, Reply};
+use crate::proxy::exchange::{Exchange, Handler, Interim, Outcome};
 use crate::shutdown::Drain;
 use crate::stream::Stream;
 use crate::timer::{Timer, after};
-use crate::proxy::tunnel;
 
-/// After an early error this much of what the client still sends is read, so that it gets to see the answer.
-const LINGER_BYTES: usize = 64 * 1024;
-/// … and so long.
-const LINGER_TIME: Duration = Duration::from_secs(1);
 /// Most bytes of pipelined requests that are read ahead.
 const PIPELINE_BYTES: usize = 16 * 1024;
 /// While draining, a connection that was used so recently may send one more request: its client is about to.
@@ -66,7 +64,7 @@ impl RequestBody {
         if shared.decoder.is_end() {
             Length::None
         } else {
-            shared.decoder.remaining_hint().map_or(Length::Unknown, Length::Exact)
+            shared.decoder.remaining().map_or(Length::Unknown, Length::Exact)
         }
     }
 }
@@ -94,7 +92,10 @@ impl Shared {
                     }
                     return Poll::Ready(Some(Ok(Frame::Data(bytes))));
                 }
-                Ok(Decoded::Trailers(trailers)) => return Poll::Ready(Some(Ok(Frame::Trailers(trailers)))),
+                Ok(Decoded::Trailers(trailers)) => {
+                    self.ended();
+                    return Poll::Ready(Some(Ok(Frame::Trailers(trailers))));
+                }
                 Ok(Decoded::End) => {
                     self.ended();
                     return Poll::Ready(None);
@@ -211,16 +212,17 @@ pub(crate) async fn serve<H: Handler>(
     loop {
         let first = served == 0;
         let next =
-            read_head(&shared, &head_limits, limits, std::mem::take(&mut recycled), &mut timer, &mut drain, first).await;
+            read_head(&shared, &head_limits, limits, std::mem::take(&mut recycled), &mut timer, &mut drain, first)
+                .await;
         let (head, received) = match next {
             Next::Request(head, received) => (head, received),
             Next::Close => break,
             Next::Refuse(reject) => {
-                refuse(&shared, handler.refuse(&reject), limits, &mut timer).await;
+                Box::pin(refuse(&shared, handler.refuse(&reject), limits, &mut timer)).await;
                 return;
             }
             Next::Slow => {
-                refuse(&shared, handler.slow(), limits, &mut timer).await;
+                Box::pin(refuse(&shared, handler.slow(), limits, &mut timer)).await;
                 return;
             }
         };
@@ -237,8 +239,7 @@ pub(crate) async fn serve<H: Handler>(
             Done::Over => return,
         }
     }
-    let mut shared = shared.borrow_mut();
-    let _ = poll_fn(|context| Poll::Ready(shared.wire.stream.poll_close(context))).await;
+    let _ = poll_fn(|context| Poll::Ready(shared.borrow_mut().wire.stream.poll_close(context))).await;
 }
 
 async fn read_head(
@@ -256,7 +257,9 @@ async fn read_head(
     poll_fn(|context| {
         let shared = &mut *shared.borrow_mut();
         loop {
-            if !shared.wire.read.is_empty() {
+            if shared.wire.read.is_empty() {
+                shared.wire.rest();
+            } else {
                 let received = *first_byte.get_or_insert_with(Instant::now);
                 let Wire { read, scanned, .. } = &mut shared.wire;
                 match head::parse_request(read, scanned, head_limits, recycled.take().unwrap_or_default()) {
@@ -264,8 +267,6 @@ async fn read_head(
                     Ok(None) => {}
                     Err(reject) => return Poll::Ready(Next::Refuse(reject)),
                 }
-            } else {
-                shared.wire.rest();
             }
             match shared.wire.poll_fill(context) {
                 Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Next::Close),
@@ -321,8 +322,11 @@ async fn exchange<H: Handler>(
         shared.expects_continue = head.expect_continue;
         shared.broken = false;
     }
-    let body =
-        if matches!(head.framing, Framing::None) { Body::Empty } else { Body::Http1Request(RequestBody(shared.clone())) };
+    let body = if matches!(head.framing, Framing::None) {
+        Body::Empty
+    } else {
+        Body::Http1Request(RequestBody(shared.clone()))
+    };
     let keep_alive = head.keep_alive;
     let mut exchange = Exchange {
         timer,
@@ -340,7 +344,7 @@ async fn exchange<H: Handler>(
     };
     let reply = match into_request(head, body) {
         Err(reject) => {
-            refuse(shared, handler.refuse(&reject), limits, timer).await;
+            Box::pin(refuse(shared, handler.refuse(&reject), limits, timer)).await;
             return Done::Over;
         }
         Ok(request) => {
@@ -357,7 +361,7 @@ async fn exchange<H: Handler>(
     };
     let Some(mut reply) = reply else { return Done::Over };
     if let Some(tunnel) = reply.tunnel.take() {
-        return upgrade(shared, reply, *tunnel, timer).await;
+        return Box::pin(upgrade(shared, reply, *tunnel, timer)).await;
     }
     let ended = shared.borrow().decoder.is_end();
     let keep_alive = keep_alive && !last && !reply.close && !drain.is_draining() && ended && !shared.borrow().broken;
@@ -388,184 +392,4 @@ fn into_request(head: RequestHead, body: Body) -> Result<Request<Body>, Reject> 
     *request.method_mut() = head.method;
     *request.headers_mut() = head.headers;
     Ok(request)
-}
-
-/// Writes a reply; tells how it went and whether the connection can go on.
-async fn write_reply(
-    shared: &Rc<RefCell<Shared>>,
-    reply: &mut Reply,
-    version: Version,
-    is_head: bool,
-    keep_alive: bool,
-    timer: &mut Timer,
-) -> (Outcome, bool) {
-    let status = reply.head.status;
-    let bodiless = is_head || status == StatusCode::NO_CONTENT || status == StatusCode::NOT_MODIFIED;
-    let (framing, keep_alive) = if bodiless {
-        (reply_framing_without_body(reply, status), keep_alive)
-    } else {
-        match (reply.body.length(), version) {
-            (Length::None, _) => (Framing::Length(0), keep_alive),
-            (Length::Exact(length), _) => (Framing::Length(length), keep_alive),
-            (Length::Unknown, Version::Http11) => (Framing::Chunked, keep_alive),
-            (Length::Unknown, Version::Http10) => (Framing::UntilClose, false),
-        }
-    };
-    {
-        let out = &mut shared.borrow_mut().wire.out;
-        head::write_response(out, status, &reply.head.headers, &framing, keep_alive, version);
-    }
-    let mut encoder = if bodiless { None } else { Some(Encoder::new(&framing)) };
-    let mut silent_since = Instant::now();
-    let idle = reply.idle_timeout;
-    let outcome = poll_fn(|context| {
-        let shared = &mut *shared.borrow_mut();
-        let wire = &mut shared.wire;
-        loop {
-            if let Some(encoding) = encoder.as_mut()
-                && wire.has_room()
-            {
-                match reply.body.poll_frame(context) {
-                    Poll::Ready(Some(Ok(Frame::Data(bytes)))) => {
-                        reply.account.sent(bytes.len());
-                        silent_since = Instant::now();
-                        if wire.encode(encoding, bytes).is_err() {
-                            return Poll::Ready(Outcome::UpstreamBroke(BodyError::Gone(
-                                "its body was longer than it said".to_owned(),
-                            )));
-                        }
-                        continue;
-                    }
-                    Poll::Ready(Some(Ok(Frame::Trailers(trailers)))) => {
-                        reply.account.trailers(&trailers);
-                        let done = encoding.end(&mut wire.out, Some(&trailers));
-                        encoder = None;
-                        if done.is_err() {
-                            return Poll::Ready(short_body());
-                        }
-                        continue;
-                    }
-                    Poll::Ready(None) => {
-                        let done = encoding.end(&mut wire.out, None);
-                        encoder = None;
-                        if done.is_err() {
-                            return Poll::Ready(short_body());
-                        }
-                        continue;
-                    }
-                    Poll::Ready(Some(Err(error))) => {
-                        let _ = wire.poll_flush(context);
-                        return Poll::Ready(Outcome::UpstreamBroke(error));
-                    }
-                    Poll::Pending => {}
-                }
-            }
-            let had = !wire.is_flushed();
-            match wire.poll_flush(context) {
-                Poll::Ready(Ok(())) if encoder.is_none() => return Poll::Ready(Outcome::Complete),
-                // Room again: take the next piece, unless it is the body that keeps us waiting.
-                Poll::Ready(Ok(())) => {
-                    if had {
-                        silent_since = Instant::now();
-                        continue;
-                    }
-                }
-                Poll::Ready(Err(_)) => return Poll::Ready(Outcome::ClientGone),
-                Poll::Pending => reply.body.poll_background(context),
-            }
-            if shared.poll_gone(context).is_ready() {
-                return Poll::Ready(Outcome::ClientGone);
-            }
-            return match timer.poll_expired(context, after(silent_since, idle)) {
-                // It does not read what we have for it.
-                Poll::Ready(()) if !shared.wire.is_flushed() => Poll::Ready(Outcome::ClientGone),
-                Poll::Ready(()) => Poll::Ready(Outcome::UpstreamBroke(BodyError::Silent)),
-                Poll::Pending => Poll::Pending,
-            };
-        }
-    })
-    .await;
-    (outcome, keep_alive)
-}
-
-fn short_body() -> Outcome {
-    Outcome::UpstreamBroke(BodyError::Gone("its body was shorter than it said".to_owned()))
-}
-
-/// A reply to HEAD and a 304 may announce the length that GET would have.
-fn reply_framing_without_body(reply: &Reply, status: StatusCode) -> Framing {
-    if status == StatusCode::NO_CONTENT {
-        return Framing::None;
-    }
-    reply
-        .head
-        .headers
-        .get(header::CONTENT_LENGTH)
-        .and_then(|value| value.to_str().ok()?.parse().ok())
-        .map_or(Framing::None, Framing::Length)
-}
-
-/// Switches protocols: from here on only bytes.
-async fn upgrade(shared: &Rc<RefCell<Shared>>, reply: Reply, tunnel: tunnel::Upgraded, timer: &mut Timer) -> Done {
-    let mut wire = {
-        let mut shared = shared.borrow_mut();
-        let empty = Wire::new(Stream::closed());
-        std::mem::replace(&mut shared.wire, empty)
-    };
-    head::write_response(
-        &mut wire.out,
-        StatusCode::SWITCHING_PROTOCOLS,
-        &reply.head.headers,
-        &Framing::None,
-        true,
-        Version::Http11,
-    );
-    let flushed = poll_fn(|context| wire.poll_flush(context)).await;
-    let mut account = reply.account;
-    if flushed.is_err() {
-        account.finish(Outcome::ClientGone);
-        return Done::Over;
-    }
-    let mut client = wire.stream;
-    client.unread(wire.read);
-    let carried = tunnel::run(client, tunnel.stream, reply.idle_timeout, timer).await;
-    account.carried(&carried);
-    account.finish(Outcome::Complete);
-    Done::Over
-}
-
-/// Answers what was no request, closes our half, and lets the client read the answer.
-async fn refuse(shared: &Rc<RefCell<Shared>>, mut reply: Reply, limits: &ListenerLimits, timer: &mut Timer) {
-    let deadline = after(Instant::now(), limits.header_timeout);
-    let mut body_timer = Timer::default();
-    let writing = write_reply(shared, &mut reply, Version::Http11, false, false, &mut body_timer);
-    let outcome = timer.bound(Some(deadline), writing).await.map_or(Outcome::ClientGone, |(outcome, _)| outcome);
-    reply.account.finish(outcome);
-    linger(shared, timer).await;
-}
-
-/// Half-closes, then reads on for a while: a close with unread input would reset the connection and take the answer
-/// that is under way with it (RFC 9112, 9.6).
-async fn linger(shared: &Rc<RefCell<Shared>>, timer: &mut Timer) {
-    let deadline = after(Instant::now(), LINGER_TIME);
-    let mut left = LINGER_BYTES;
-    let mut closed = false;
-    let reading = poll_fn(|context| {
-        let wire = &mut shared.borrow_mut().wire;
-        if !closed {
-            match wire.stream.poll_close(context) {
-                Poll::Ready(Ok(())) => closed = true,
-                Poll::Ready(Err(_)) => return Poll::Ready(()),
-                Poll::Pending => return Poll::Pending,
-            }
-        }
-        while left > 0 {
-            match ready!(poll_read_scratch(&mut wire.stream, context, <[u8]>::len)) {
-                Ok(0) | Err(_) => break,
-                Ok(length) => left = left.saturating_sub(length),
-            }
-        }
-        Poll::Ready(())
-    });
-    let _ = timer.bound(Some(deadline), reading).await;
 }

@@ -63,11 +63,8 @@ impl Session {
             .initial_max_send_streams(MAX_STREAMS);
         let (send, connection) =
             builder.handshake(guarded).await.map_err(|error| TryError::Unsent { why: error.to_string() })?;
-        let state = Rc::new(State {
-            active: Cell::new(0),
-            closed: Cell::new(false),
-            idle_since: Cell::new(Instant::now()),
-        });
+        let state =
+            Rc::new(State { active: Cell::new(0), closed: Cell::new(false), idle_since: Cell::new(Instant::now()) });
         let session = Rc::new(Self { send, state: state.clone() });
         tokio::task::spawn_local(drive(connection, seen, state, lease));
         Ok(session)
@@ -90,12 +87,7 @@ impl Session {
 }
 
 /// Drives a session until it ends; gives its place under the limits back then.
-async fn drive(
-    mut connection: h2::client::Connection<Guarded, Bytes>,
-    seen: Rc<Seen>,
-    state: Rc<State>,
-    lease: Lease,
-) {
+async fn drive(mut connection: h2::client::Connection<Guarded, Bytes>, seen: Rc<Seen>, state: Rc<State>, lease: Lease) {
     let mut cork = Cork::default();
     let mut timer = Timer::default();
     let mut pings = connection.ping_pong();
@@ -173,10 +165,9 @@ pub(crate) async fn exchange(
     let head = poll_fn(|context| {
         if let (Some(pumping), Some(outgoing)) = (pump.as_mut(), outgoing.as_mut()) {
             match pumping.poll(context, outgoing) {
-                Poll::Ready(Ok(())) => pump = None,
                 Poll::Ready(Err(PumpError::Source(error))) => return Poll::Ready(Err(TryError::Client(error))),
-                // The endpoint took no more of it; its reply says why.
-                Poll::Ready(Err(PumpError::Sink(_))) => pump = None,
+                // Sent, or the endpoint took no more of it; its reply says why.
+                Poll::Ready(Ok(()) | Err(PumpError::Sink)) => pump = None,
                 Poll::Pending => {}
             }
         }
@@ -189,7 +180,14 @@ pub(crate) async fn exchange(
         Body::Empty
     } else {
         let upload = pump.and_then(|pump| Some((pump, outgoing.take()?)));
-        Body::Http2Response(Box::new(ResponseBody { stream, left, data_ended: false, ended: false, upload, _active: active }))
+        Body::Http2Response(Box::new(ResponseBody {
+            stream,
+            left,
+            data_ended: false,
+            ended: false,
+            upload,
+            _active: active,
+        }))
     };
     Ok(Answer { response: Response::from_parts(head, body), upgraded: None })
 }
@@ -286,7 +284,7 @@ impl ResponseBody {
         if let Some((pump, outgoing)) = self.upload.as_mut() {
             match pump.poll(context, outgoing) {
                 Poll::Pending => {}
-                Poll::Ready(Ok(()) | Err(PumpError::Sink(_))) => self.upload = None,
+                Poll::Ready(Ok(()) | Err(PumpError::Sink)) => self.upload = None,
                 // The client broke its upload off: the endpoint must not take it for whole.
                 Poll::Ready(Err(PumpError::Source(_))) => {
                     pump.stream.send_reset(Reason::CANCEL);

@@ -1,6 +1,6 @@
 //! Counts the control frames of an HTTP/2 connection, because nothing below does.
 //!
-//! `h2` limits resets, CONTINUATION and small DATA; SETTINGS, PING, PRIORITY, WINDOW_UPDATE and unknown frames it takes
+//! `h2` limits resets, CONTINUATION and small DATA; SETTINGS, PING, PRIORITY, `WINDOW_UPDATE` and unknown frames it takes
 //! and answers without end (security paper, §3). The guard walks frame headers as bytes pass and says when a client
 //! sent more of them than [`ControlFrames`] allows in ten seconds.
 
@@ -93,9 +93,8 @@ impl Seen {
             3 => counts.reset += 1,
             4 if frame.flags & 1 == 0 => counts.settings += 1,
             6 if frame.flags & 1 == 0 => counts.ping += 1,
-            // Acknowledgements of what we sent: we send few, so more than a few of them are a flood as well.
-            4 | 6 => counts.other += 1,
             8 => counts.window_updates += 1,
+            // Also acknowledgements of what we sent: we send few, so more than a few of them are a flood as well.
             _ => counts.other += 1,
         });
         let flooded = counts.settings > limits.settings

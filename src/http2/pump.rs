@@ -66,7 +66,7 @@ pub(crate) enum PumpError {
     /// The body broke.
     Source(BodyError),
     /// The stream was reset, or its connection ended.
-    Sink(Option<h2::Error>),
+    Sink,
 }
 
 /// A body on its way into a stream.
@@ -92,11 +92,7 @@ impl Pump {
     }
 
     /// Moves what can be moved; ready when the end of the stream is sent.
-    pub(crate) fn poll(
-        &mut self,
-        context: &mut Context<'_>,
-        pieces: &mut impl Pieces,
-    ) -> Poll<Result<(), PumpError>> {
+    pub(crate) fn poll(&mut self, context: &mut Context<'_>, pieces: &mut impl Pieces) -> Poll<Result<(), PumpError>> {
         loop {
             if self.done {
                 return Poll::Ready(Ok(()));
@@ -110,8 +106,7 @@ impl Pump {
                     }
                     match self.stream.poll_capacity(context) {
                         Poll::Ready(Some(Ok(_))) => continue,
-                        Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(PumpError::Sink(Some(error)))),
-                        Poll::Ready(None) => return Poll::Ready(Err(PumpError::Sink(None))),
+                        Poll::Ready(Some(Err(_)) | None) => return Poll::Ready(Err(PumpError::Sink)),
                         Poll::Pending => {
                             pieces.poll_background(context);
                             return Poll::Pending;
@@ -120,7 +115,7 @@ impl Pump {
                 }
                 let piece = self.pending.split_to(capacity.min(self.pending.len()));
                 let end = self.last && self.pending.is_empty();
-                self.stream.send_data(piece, end).map_err(|error| PumpError::Sink(Some(error)))?;
+                self.stream.send_data(piece, end).map_err(|_| PumpError::Sink)?;
                 self.moved = true;
                 self.done = end;
             }
@@ -132,7 +127,7 @@ impl Pump {
                 Some(Err(error)) => return Poll::Ready(Err(PumpError::Source(error))),
                 None => {
                     self.done = true;
-                    self.stream.send_data(Bytes::new(), true).map_err(|error| PumpError::Sink(Some(error)))?;
+                    self.stream.send_data(Bytes::new(), true).map_err(|_| PumpError::Sink)?;
                     continue;
                 }
             };
@@ -142,14 +137,14 @@ impl Pump {
                     self.last = pieces.is_end();
                     if bytes.is_empty() && self.last {
                         self.done = true;
-                        self.stream.send_data(bytes, true).map_err(|error| PumpError::Sink(Some(error)))?;
+                        self.stream.send_data(bytes, true).map_err(|_| PumpError::Sink)?;
                     } else {
                         self.pending = bytes;
                     }
                 }
                 Frame::Trailers(trailers) => {
                     self.done = true;
-                    self.stream.send_trailers(trailers).map_err(|error| PumpError::Sink(Some(error)))?;
+                    self.stream.send_trailers(trailers).map_err(|_| PumpError::Sink)?;
                 }
             }
         }

@@ -110,7 +110,8 @@ mod tests {
 
     #[test]
     fn cookies_are_joined_into_one_field() {
-        let parts = normalised(http::Request::get("http://a/").header("cookie", "a=1").header("cookie", "b=2")).unwrap();
+        let parts =
+            normalised(http::Request::get("http://a/").header("cookie", "a=1").header("cookie", "b=2")).unwrap();
         assert_eq!(parts.headers.get_all("cookie").iter().collect::<Vec<_>>(), ["a=1; b=2"]);
     }
 

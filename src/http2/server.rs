@@ -324,37 +324,36 @@ async fn serve_stream<H: Handler>(
     let sink = InterimSink(respond.clone());
     let is_head = parts.method == Method::HEAD;
     let mut timer = Timer::default();
-    let reply = match rules::normalise(&mut parts, max_headers) {
-        Err(reject) => Some(handler.refuse(&reject)),
-        Ok(()) => {
-            let expects_continue =
-                parts.headers.get(header::EXPECT).is_some_and(|value| value.as_bytes() == b"100-continue");
-            let body = if stream.is_end_stream() {
-                Body::Empty
-            } else {
-                let left = parts.headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
-                let owed = expects_continue.then(|| sink.clone());
-                Body::Http2Request(RequestBody { stream, left, owed, data_ended: false, ended: false })
-            };
-            let mut exchange = Exchange {
-                timer: &mut timer,
-                interim: Interim::Http2(sink.clone()),
-                // The body itself says 100 when it is first asked for; nothing has to wait for it.
-                expects_continue: false,
-                upgrade: false,
-                received,
-                version: http::Version::HTTP_2,
-            };
-            let mut handling = pin!(handler.handle(Request::from_parts(parts, body), &mut exchange));
-            poll_fn(|context| {
-                if let Poll::Ready(reply) = handling.as_mut().poll(context) {
-                    return Poll::Ready(Some(reply));
-                }
-                // A stream that ends by any means cancels what is done for it (MadeYouReset).
-                respond.borrow_mut().poll_reset(context).map(|_| None)
-            })
-            .await
-        }
+    let reply = if let Err(reject) = rules::normalise(&mut parts, max_headers) {
+        Some(handler.refuse(&reject))
+    } else {
+        let expects_continue =
+            parts.headers.get(header::EXPECT).is_some_and(|value| value.as_bytes() == b"100-continue");
+        let body = if stream.is_end_stream() {
+            Body::Empty
+        } else {
+            let left = parts.headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+            let owed = expects_continue.then(|| sink.clone());
+            Body::Http2Request(RequestBody { stream, left, owed, data_ended: false, ended: false })
+        };
+        let mut exchange = Exchange {
+            timer: &mut timer,
+            interim: Interim::Http2(sink.clone()),
+            // The body itself says 100 when it is first asked for; nothing has to wait for it.
+            expects_continue: false,
+            upgrade: false,
+            received,
+            version: http::Version::HTTP_2,
+        };
+        let mut handling = pin!(handler.handle(Request::from_parts(parts, body), &mut exchange));
+        poll_fn(|context| {
+            if let Poll::Ready(reply) = handling.as_mut().poll(context) {
+                return Poll::Ready(Some(reply));
+            }
+            // A stream that ends by any means cancels what is done for it (MadeYouReset).
+            respond.borrow_mut().poll_reset(context).map(|_| None)
+        })
+        .await
     };
     if let Some(reply) = reply {
         send_reply(reply, &respond, is_head, &mut timer).await;
@@ -362,7 +361,7 @@ async fn serve_stream<H: Handler>(
 }
 
 async fn send_reply(reply: Reply, respond: &RefCell<SendResponse<Bytes>>, is_head: bool, timer: &mut Timer) {
-    let Reply { mut head, mut body, mut account, idle_timeout, .. } = reply;
+    let Reply { mut head, mut body, mut account, idle_timeout, deadline, .. } = reply;
     rules::strip_connection_fields(&mut head.headers);
     head.version = http::Version::HTTP_2;
     let is_grpc = failure::is_grpc(&head.headers);
@@ -377,12 +376,9 @@ async fn send_reply(reply: Reply, respond: &RefCell<SendResponse<Bytes>>, is_hea
     }
     let end = is_head || body.is_end();
     let sent = respond.borrow_mut().send_response(Response::from_parts(head, ()), end);
-    let stream = match sent {
-        Ok(stream) => stream,
-        Err(_) => {
-            account.finish(Outcome::ClientGone);
-            return;
-        }
+    let Ok(stream) = sent else {
+        account.finish(Outcome::ClientGone);
+        return;
     };
     if end {
         account.finish(Outcome::Complete);
@@ -391,28 +387,30 @@ async fn send_reply(reply: Reply, respond: &RefCell<SendResponse<Bytes>>, is_hea
     let mut pump = Pump::new(stream);
     let mut since = Instant::now();
     let result = poll_fn(|context| {
-        loop {
-            pump.moved = false;
-            if let Poll::Ready(done) = pump.poll(context, &mut Counted { body: &mut body, account: &mut account }) {
-                return Poll::Ready(done);
+        pump.moved = false;
+        if let Poll::Ready(done) = pump.poll(context, &mut Counted { body: &mut body, account: &mut account }) {
+            return Poll::Ready(done);
+        }
+        if pump.moved {
+            since = Instant::now();
+        }
+        if pump.stream.poll_reset(context).is_ready() {
+            return Poll::Ready(Err(PumpError::Sink));
+        }
+        let silent = after(since, idle_timeout);
+        match timer.poll_expired(context, deadline.map_or(silent, |deadline| deadline.min(silent))) {
+            Poll::Ready(()) if deadline.is_some_and(|deadline| deadline < silent) => {
+                Poll::Ready(Err(PumpError::Source(BodyError::Late)))
             }
-            if pump.moved {
-                since = Instant::now();
-            }
-            if pump.stream.poll_reset(context).is_ready() {
-                return Poll::Ready(Err(PumpError::Sink(None)));
-            }
-            return match timer.poll_expired(context, after(since, idle_timeout)) {
-                Poll::Ready(()) if pump.is_blocked() => Poll::Ready(Err(PumpError::Sink(None))),
-                Poll::Ready(()) => Poll::Ready(Err(PumpError::Source(BodyError::Silent))),
-                Poll::Pending => Poll::Pending,
-            };
+            Poll::Ready(()) if pump.is_blocked() => Poll::Ready(Err(PumpError::Sink)),
+            Poll::Ready(()) => Poll::Ready(Err(PumpError::Source(BodyError::Silent))),
+            Poll::Pending => Poll::Pending,
         }
     })
     .await;
     account.finish(match result {
         Ok(()) => Outcome::Complete,
-        Err(PumpError::Sink(_)) => {
+        Err(PumpError::Sink) => {
             pump.stream.send_reset(Reason::CANCEL);
             Outcome::ClientGone
         }
@@ -428,7 +426,14 @@ fn break_off(pump: &mut Pump, error: &BodyError, is_grpc: bool) {
     match error {
         BodyError::Reset(reason) => pump.stream.send_reset(*reason),
         _ if is_grpc && !pump.is_blocked() => {
-            let trailers = failure::grpc_trailers(failure::GRPC_UNAVAILABLE, "the endpoint did not finish its reply");
+            let trailers = if matches!(error, BodyError::Late) {
+                failure::grpc_trailers(
+                    failure::GRPC_DEADLINE_EXCEEDED,
+                    "the deadline passed in the middle of the reply",
+                )
+            } else {
+                failure::grpc_trailers(failure::GRPC_UNAVAILABLE, "the endpoint did not finish its reply")
+            };
             if pump.stream.send_trailers(trailers).is_err() {
                 pump.stream.send_reset(Reason::INTERNAL_ERROR);
             }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::time::sleep;
 
-use super::shared::{Admitted, Crew, HandedStream, Handoff, Loaded};
+use super::shared::{Admitted, Crew, HandedStream, Handoff, Placed};
 use super::{Local, serve};
 use crate::shutdown::Drain;
 use crate::sockets::ListenSocket;
@@ -134,14 +134,13 @@ fn take(local: &Rc<Local>, accepted: Accepted, crew: &Arc<Crew>, here: usize) {
             return;
         }
     };
-    let place = crew.place(here);
-    let loaded = crew.enter(place);
-    if place == here {
+    let placed = crew.place(here);
+    if placed.worker() == here {
         let stream = match accepted {
             Accepted::Tcp(stream, _) => stream.into(),
             Accepted::Unix(stream) => stream.into(),
         };
-        start(local.clone(), stream, client, admitted, loaded);
+        start(local.clone(), stream, client, admitted, placed);
         return;
     }
     let handed = match accepted {
@@ -149,9 +148,8 @@ fn take(local: &Rc<Local>, accepted: Accepted, crew: &Arc<Crew>, here: usize) {
         Accepted::Unix(stream) => stream.into_std().map(HandedStream::Unix),
     };
     if let Ok(stream) = handed {
-        let handoff = Handoff { shared: local.shared.clone(), stream, client, admitted, loaded };
-        if let Err(mut handoff) = crew.hand(place, handoff) {
-            handoff.loaded = crew.enter(here);
+        let handoff = Handoff { shared: local.shared.clone(), stream, client, admitted, placed };
+        if let Err(handoff) = crew.hand(handoff) {
             adopt(local.clone(), handoff);
         }
     }
@@ -164,14 +162,33 @@ pub(crate) fn adopt(local: Rc<Local>, handoff: Handoff) {
         HandedStream::Unix(stream) => UnixStream::from_std(stream).map(Stream::from),
     };
     if let Ok(stream) = stream {
-        start(local, stream, handoff.client, handoff.admitted, handoff.loaded);
+        start(local, stream, handoff.client, handoff.admitted, handoff.placed);
     }
 }
 
-fn start(local: Rc<Local>, stream: Stream, client: Option<IpAddr>, admitted: Admitted, loaded: Loaded) {
+fn start(local: Rc<Local>, stream: Stream, client: Option<IpAddr>, admitted: Admitted, placed: Placed) {
     // A panic ends this connection alone; the panic hook counts it.
     tokio::task::spawn_local(async move {
         serve(local, stream, client, admitted).await;
-        drop(loaded);
+        drop(placed);
     });
+}
+
+/// Returns the size of the future that serves a connection.
+#[cfg(test)]
+fn size_of_serving() -> usize {
+    fn of<T, A, B, C, D>(_: fn(A, B, C, D) -> T) -> usize {
+        size_of::<T>()
+    }
+    of(serve)
+}
+
+#[cfg(test)]
+mod tests {
+    /// What an idle connection costs is mostly this future (ztunnel's sockets had 22 KB of it once).
+    #[test]
+    fn the_future_of_a_connection_stays_small() {
+        let size = super::size_of_serving();
+        assert!(size < 8 * 1024, "{size} bytes");
+    }
 }

@@ -17,7 +17,7 @@ use crate::timer::{Timer, after};
 
 /// Longest method by which HTTP is recognised.
 const MAX_METHOD: usize = 24;
-/// Largest ClientHello that is looked at, in bytes: the largest that TLS can send in one record and a bit.
+/// Largest `ClientHello` that is looked at, in bytes: the largest that TLS can send in one record and a bit.
 const MAX_HELLO: usize = 20 * 1024;
 /// While draining, a connection that was just accepted may still say what it came for.
 const DRAIN_FIRST: Duration = Duration::from_secs(1);
@@ -31,11 +31,7 @@ pub(super) enum Detected {
 }
 
 /// Reads until the protocol is clear. `None`: the client left, or said nothing while the drain began.
-pub(super) async fn protocol(
-    stream: &mut Stream,
-    sniffs: bool,
-    drain: &mut Drain,
-) -> Option<(Detected, BytesMut)> {
+pub(super) async fn protocol(stream: &mut Stream, sniffs: bool, drain: &mut Drain) -> Option<(Detected, BytesMut)> {
     let mut buffer = BytesMut::new();
     let (deadline, mut timer) = (after(Instant::now(), DRAIN_FIRST), Timer::default());
     loop {
@@ -82,7 +78,7 @@ fn detect(bytes: &[u8], sniffs: bool) -> Option<Detected> {
     }
 }
 
-/// Reads a ClientHello and returns the name it asks for (empty where it asks for none) and the bytes that were read.
+/// Reads a `ClientHello` and returns the name it asks for (empty where it asks for none) and the bytes that were read.
 pub(super) async fn server_name(stream: &mut Stream) -> Result<(String, BytesMut), &'static str> {
     let mut acceptor = Acceptor::default();
     let mut buffer = BytesMut::new();
@@ -91,7 +87,7 @@ pub(super) async fn server_name(stream: &mut Stream) -> Result<(String, BytesMut
             let fed = ready!(poll_read_scratch(stream, context, |bytes| {
                 buffer.extend_from_slice(bytes);
                 let mut cursor = Cursor::new(bytes);
-                while (cursor.position() as usize) < bytes.len() {
+                while cursor.position() < bytes.len() as u64 {
                     match acceptor.read_tls(&mut cursor) {
                         Ok(0) => break,
                         Ok(_) => {}

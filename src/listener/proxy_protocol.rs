@@ -96,7 +96,10 @@ mod tests {
         v2.extend_from_slice(b"GET");
         assert_eq!(parse(&v2).unwrap(), Some((Some("192.0.2.7".parse().unwrap()), V2.len())));
         assert_eq!(parse(b"PROXY UNKNOWN\r\n").unwrap(), Some((None, 15)));
-        assert_eq!(parse(b"PROXY TCP6 2001:db8::1 ::1 1 2\r\n").unwrap().unwrap().0, Some("2001:db8::1".parse().unwrap()));
+        assert_eq!(
+            parse(b"PROXY TCP6 2001:db8::1 ::1 1 2\r\n").unwrap().unwrap().0,
+            Some("2001:db8::1".parse().unwrap())
+        );
     }
 
     #[test]

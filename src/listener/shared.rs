@@ -152,7 +152,28 @@ pub(crate) struct Handoff {
     pub(crate) stream: HandedStream,
     pub(crate) client: Option<IpAddr>,
     pub(crate) admitted: Admitted,
-    pub(crate) loaded: Loaded,
+    pub(crate) placed: Placed,
+}
+
+/// A connection counts for its worker from the moment it is placed there, until this is dropped.
+#[derive(Debug)]
+pub(crate) struct Placed {
+    crew: Arc<Crew>,
+    worker: usize,
+}
+
+impl Placed {
+    pub(crate) fn worker(&self) -> usize {
+        self.worker
+    }
+}
+
+impl Drop for Placed {
+    fn drop(&mut self) {
+        if let Some(load) = self.crew.loads.get(self.worker) {
+            load.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
 }
 
 /// A stream that belongs to no runtime yet.
@@ -176,52 +197,31 @@ impl Crew {
         self.loads.get(worker).map_or(0, |load| load.load(Ordering::Relaxed))
     }
 
-    /// Counts a connection as a worker's from the moment that it is decided, so that the next decision knows of it.
-    pub(crate) fn enter(self: &Arc<Self>, worker: usize) -> Loaded {
-        if let Some(load) = self.loads.get(worker) {
-            load.fetch_add(1, Ordering::Relaxed);
-        }
-        Loaded { crew: self.clone(), worker }
-    }
-
     /// The process ends: workers keep what they accept, because another one may be gone before it could serve.
     pub(crate) fn close(&self) {
         self.closed.store(true, Ordering::Relaxed);
     }
 
-    /// Returns the worker that should serve one more connection that `here` accepted: itself, unless another has clearly
-    /// fewer. Few connections are spread evenly; with many a sixteenth may differ, so that a full house does not pass
-    /// every second connection around.
-    pub(crate) fn place(&self, here: usize) -> usize {
-        if self.closed.load(Ordering::Relaxed) {
-            return here;
-        }
+    /// Places one more connection that `here` accepted: there, unless another worker has clearly fewer. Few connections
+    /// are spread evenly; with many a sixteenth may differ, so that a full house does not pass every second connection
+    /// around.
+    pub(crate) fn place(self: &Arc<Self>, here: usize) -> Placed {
         let mine = self.load(here);
         let least = (0..self.loads.len()).min_by_key(|&worker| self.load(worker)).unwrap_or(here);
         let slack = mine / 16;
-        if mine > self.load(least) + slack { least } else { here }
+        let keeps = self.closed.load(Ordering::Relaxed) || mine <= self.load(least) + slack;
+        let worker = if keeps { here } else { least };
+        if let Some(load) = self.loads.get(worker) {
+            load.fetch_add(1, Ordering::Relaxed);
+        }
+        Placed { crew: self.clone(), worker }
     }
 
     /// Hands a connection over; gives it back where the worker is gone.
-    pub(crate) fn hand(&self, worker: usize, handoff: Handoff) -> Result<(), Handoff> {
-        match self.handoffs.get(worker) {
+    pub(crate) fn hand(&self, handoff: Handoff) -> Result<(), Handoff> {
+        match self.handoffs.get(handoff.placed.worker) {
             Some(sender) => sender.send(handoff).map_err(|error| error.0),
             None => Err(handoff),
-        }
-    }
-}
-
-/// A connection that a worker has, until this is dropped.
-#[derive(Debug)]
-pub(crate) struct Loaded {
-    crew: Arc<Crew>,
-    worker: usize,
-}
-
-impl Drop for Loaded {
-    fn drop(&mut self) {
-        if let Some(load) = self.crew.loads.get(self.worker) {
-            load.fetch_sub(1, Ordering::Relaxed);
         }
     }
 }
@@ -237,18 +237,19 @@ mod tests {
     #[test]
     fn four_connections_that_one_worker_accepts_are_spread_over_two() {
         let crew = crew(2);
-        let entered: Vec<_> = (0..4).map(|_| crew.enter(crew.place(0))).collect();
+        let placed: Vec<_> = (0..4).map(|_| crew.place(0)).collect();
         assert_eq!((crew.load(0), crew.load(1)), (2, 2));
-        drop(entered);
+        drop(placed);
         assert_eq!((crew.load(0), crew.load(1)), (0, 0));
     }
 
     #[test]
     fn with_many_connections_small_differences_stay() {
         let crew = crew(2);
-        let mut entered: Vec<_> = (0..195).map(|number| crew.enter(usize::from(number >= 100))).collect();
-        assert_eq!(crew.place(0), 0);
-        entered.extend((0..10).map(|_| crew.enter(0)));
-        assert_eq!(crew.place(0), 1);
+        crew.loads[0].store(100, Ordering::Relaxed);
+        crew.loads[1].store(95, Ordering::Relaxed);
+        assert_eq!(crew.place(0).worker(), 0);
+        crew.loads[0].store(110, Ordering::Relaxed);
+        assert_eq!(crew.place(0).worker(), 1);
     }
 }

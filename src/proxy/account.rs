@@ -10,6 +10,7 @@ use std::time::SystemTime;
 use http::{HeaderMap, HeaderValue, StatusCode};
 use tokio::time::Instant;
 
+use super::body::Progress;
 use super::exchange::Outcome;
 use super::tunnel::{Carried, End};
 use super::{Session, failure};
@@ -40,6 +41,8 @@ struct Open {
     status: Option<StatusCode>,
     grpc_status: Option<u16>,
     error: &'static str,
+    /// The request's body.
+    upload: Option<Rc<Progress>>,
     bytes_in: u64,
     bytes_out: u64,
 }
@@ -90,15 +93,10 @@ impl Account {
             status: None,
             grpc_status: None,
             error: "",
+            upload: None,
             bytes_in: 0,
             bytes_out: 0,
         })))
-    }
-
-    /// An account that nobody reads.
-    #[cfg(test)]
-    pub(crate) fn none() -> Self {
-        Self(None)
     }
 
     /// Who asked for what. Kept only where the access log will say it.
@@ -151,10 +149,10 @@ impl Account {
         }
     }
 
-    /// Bytes of the request's body.
-    pub(crate) fn received(&mut self, bytes: u64) {
+    /// The request has a body.
+    pub(crate) fn uploads(&mut self, upload: Rc<Progress>) {
         if let Some(open) = &mut self.0 {
-            open.bytes_in += bytes;
+            open.upload = Some(upload);
         }
     }
 
@@ -193,6 +191,7 @@ impl Account {
                 Outcome::ClientGone => true,
                 Outcome::UpstreamBroke(error) => {
                     open.error = match error {
+                        super::body::BodyError::Late => "deadline",
                         super::body::BodyError::Silent => "body_silent",
                         super::body::BodyError::Malformed(_) => "body_malformed",
                         super::body::BodyError::Gone(_) | super::body::BodyError::Reset(_) => "body_broken",
@@ -230,9 +229,8 @@ impl Open {
         }
         // Nobody got a status if the client left before the head; the access log leaves it out then.
         let status = self.status.or_else(|| StatusCode::from_u16(499).ok()).unwrap_or_default();
-        let broke = matches!(self.error, "body_silent" | "body_malformed" | "body_broken");
-        let classification =
-            if broke { Classification::Failure } else { Classification::of(status, self.grpc_status) };
+        let broke = matches!(self.error, "body_silent" | "body_malformed" | "body_broken" | "deadline");
+        let classification = if broke { Classification::Failure } else { Classification::of(status, self.grpc_status) };
         let now = Instant::now();
         let first_byte = self.first_byte.unwrap_or(now);
         if let Some(series) = &self.series {
@@ -258,7 +256,7 @@ impl Open {
             protocol: self.protocol,
             status: self.status.map(|status| status.as_u16()),
             grpc_status: self.grpc_status,
-            bytes_in: self.bytes_in,
+            bytes_in: self.bytes_in + self.upload.as_ref().map_or(0, |upload| upload.received.get()),
             bytes_out: self.bytes_out,
             duration,
             route: self.route.as_deref().unwrap_or_default(),

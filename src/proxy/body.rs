@@ -1,9 +1,12 @@
 //! Bodies as the engine sees them: pulled, frame by frame, so that back-pressure needs no buffer of its own.
 
+use std::cell::Cell;
+use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http::HeaderMap;
+use tokio::time::Instant;
 
 use crate::http1::Reject;
 use crate::{http1, http2};
@@ -43,12 +46,15 @@ pub(crate) enum BodyError {
     /// The peer closed or reset.
     #[error("the peer went away in the middle of a body: {0}")]
     Gone(String),
+    /// The deadline of the request passed.
+    #[error("the deadline passed")]
+    Late,
     /// The peer sent what is no body.
     #[error("malformed body: {0}")]
     Malformed(Reject),
     /// The peer reset the stream with this HTTP/2 code.
     #[error("the peer reset the stream: {0}")]
-    Reset(h2::Reason),
+    Reset(http2::Reason),
     /// Nothing came for the idle timeout.
     #[error("nothing came for the idle timeout")]
     Silent,
@@ -113,8 +119,19 @@ pub(crate) struct Outgoing {
     ended: bool,
     /// Something was sent that is not kept.
     lost: bool,
-    /// Bytes taken from the client.
-    pub(crate) received: u64,
+    /// How the upload goes, for who bounds its time.
+    progress: Rc<Progress>,
+}
+
+/// How an upload goes.
+#[derive(Debug)]
+pub(crate) struct Progress {
+    /// When the client last sent something of it.
+    pub(crate) last: Cell<Instant>,
+    /// All of it has come.
+    pub(crate) is_whole: Cell<bool>,
+    /// Bytes of it that have come.
+    pub(crate) received: Cell<u64>,
 }
 
 impl Outgoing {
@@ -130,8 +147,17 @@ impl Outgoing {
             position: 0,
             ended,
             lost: false,
-            received: 0,
+            progress: Rc::new(Progress {
+                last: Cell::new(Instant::now()),
+                is_whole: Cell::new(ended),
+                received: Cell::new(0),
+            }),
         }
+    }
+
+    /// Returns how the upload goes, to be looked at while it is under way.
+    pub(crate) fn progress(&self) -> Rc<Progress> {
+        self.progress.clone()
     }
 
     /// Starts again from the beginning for another try; false where that is not possible any more.
@@ -142,9 +168,7 @@ impl Outgoing {
 
     /// Tells whether all of it was given out in this try.
     pub(crate) fn is_finished(&self) -> bool {
-        self.position >= self.kept.len()
-            && self.kept_trailers.is_none()
-            && (self.ended || self.body.is_end())
+        self.position >= self.kept.len() && self.kept_trailers.is_none() && (self.ended || self.body.is_end())
     }
 
     /// Returns how much is to come in this try.
@@ -174,9 +198,12 @@ impl Outgoing {
             }
             return Poll::Ready(None);
         }
-        match std::task::ready!(self.body.poll_frame(context)) {
+        let frame = std::task::ready!(self.body.poll_frame(context));
+        self.progress.last.set(Instant::now());
+        self.progress.is_whole.set(!matches!(frame, Some(Ok(Frame::Data(_)))) || self.body.is_end());
+        match frame {
             Some(Ok(Frame::Data(bytes))) => {
-                self.received += bytes.len() as u64;
+                self.progress.received.set(self.progress.received.get() + bytes.len() as u64);
                 if !self.lost && self.kept_bytes + bytes.len() <= self.limit {
                     self.kept_bytes += bytes.len();
                     self.kept.push(bytes.clone());

@@ -74,6 +74,8 @@ pub(crate) struct Reply {
     pub(crate) close: bool,
     /// Longest silence of the body.
     pub(crate) idle_timeout: Duration,
+    /// When the body has to have ended: the client's own deadline.
+    pub(crate) deadline: Option<Instant>,
     /// What is written down when it has ended.
     pub(crate) account: Account,
 }

@@ -8,6 +8,8 @@ use crate::http1::Reject;
 
 /// Carries the label of every answer that is our own.
 pub(crate) const MESHLESS_ERROR: &str = "meshless-error";
+/// gRPC status `DEADLINE_EXCEEDED`.
+pub(crate) const GRPC_DEADLINE_EXCEEDED: u8 = 4;
 /// gRPC status `UNAVAILABLE`.
 pub(crate) const GRPC_UNAVAILABLE: u8 = 14;
 
@@ -16,6 +18,8 @@ pub(crate) const GRPC_UNAVAILABLE: u8 = 14;
 pub(crate) enum TryError {
     /// The client's own body broke: not the endpoint's fault, never retried.
     Client(BodyError),
+    /// No connection: nothing was sent, and the same endpoint would fail again.
+    Connect { why: String },
     /// No answer in the time for one try.
     Late,
     /// A limit of ours.
@@ -66,6 +70,8 @@ pub(crate) enum Failure {
     /// The service has no endpoint.
     NoEndpoint,
     NoRoute,
+    /// The client stopped in the middle of its body.
+    SlowBody,
     /// The head did not end in time.
     SlowHead,
 }
@@ -83,7 +89,7 @@ impl Failure {
             Self::Malformed(reject) => reject.status(),
             Self::Misdirected => StatusCode::MISDIRECTED_REQUEST,
             Self::NoRoute => StatusCode::NOT_FOUND,
-            Self::SlowHead => StatusCode::REQUEST_TIMEOUT,
+            Self::SlowBody | Self::SlowHead => StatusCode::REQUEST_TIMEOUT,
         }
     }
 
@@ -92,8 +98,8 @@ impl Failure {
         match self {
             Self::ClientGone => 1,
             // INTERNAL: what gRPC's own mapping makes of an HTTP 400.
-            Self::Malformed(_) | Self::SlowHead => 13,
-            Self::Deadline => 4,
+            Self::Malformed(_) | Self::SlowBody | Self::SlowHead => 13,
+            Self::Deadline => GRPC_DEADLINE_EXCEEDED,
             Self::NoRoute | Self::Loop => 12,
             // On another connection it may work, which is what UNAVAILABLE says.
             Self::BadReply(_)
@@ -121,6 +127,7 @@ impl Failure {
             Self::Misdirected => "misdirected",
             Self::NoEndpoint => "no_endpoint",
             Self::NoRoute => "no_route",
+            Self::SlowBody => "slow_body",
             Self::SlowHead => "slow_head",
         }
     }
@@ -141,6 +148,7 @@ impl Failure {
             Self::Misdirected => "this connection's certificate is not good for this host; open another one".to_owned(),
             Self::NoEndpoint => "the service has no endpoint (see `/endpoints` of the admin interface)".to_owned(),
             Self::NoRoute => "no route matches this host and path".to_owned(),
+            Self::SlowBody => "the client sent nothing more of its body".to_owned(),
             Self::SlowHead => "the head of the request did not end in time".to_owned(),
         }
     }
@@ -167,7 +175,10 @@ impl Failure {
 /// Tells whether a message is gRPC's.
 pub(crate) fn is_grpc(headers: &HeaderMap) -> bool {
     headers.get(header::CONTENT_TYPE).is_some_and(|value| {
-        value.as_bytes().strip_prefix(b"application/grpc").is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')))
+        value
+            .as_bytes()
+            .strip_prefix(b"application/grpc")
+            .is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')))
     })
 }
 
@@ -210,7 +221,8 @@ mod tests {
 
     #[test]
     fn grpc_is_told_by_its_content_type_and_not_by_a_prefix_of_another() {
-        let with = |value: &'static str| HeaderMap::from_iter([(header::CONTENT_TYPE, HeaderValue::from_static(value))]);
+        let with =
+            |value: &'static str| HeaderMap::from_iter([(header::CONTENT_TYPE, HeaderValue::from_static(value))]);
         assert!(is_grpc(&with("application/grpc")));
         assert!(is_grpc(&with("application/grpc+proto")));
         assert!(!is_grpc(&with("application/grpc-web")));

@@ -1,7 +1,7 @@
 //! What requests of one client connection share, and what connections of one worker share.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -15,15 +15,18 @@ use tokio::time::Instant;
 
 use super::headers::Sender;
 use crate::config::{Listener, ListenerLimits};
-use crate::listener::Shared;
 use crate::follow::removals::Standing;
+use crate::listener::Shared;
 use crate::telemetry::access_log::{Lane, Record};
-use crate::telemetry::metrics::{Direction, ListenerSeries, RequestSeries, TcpConnection, TcpSeries, WorkerMetrics};
+use crate::telemetry::metrics::{ListenerSeries, RequestSeries, WorkerMetrics};
+use crate::upstream::plan::Plan;
 use crate::upstream::pool::{Pools, Series};
 use crate::upstream::{Member, Table, Upstream};
 
 /// A connection to an endpoint that was held over its removal failed: it may go.
 pub(crate) type HeldFailed = (Target, Address);
+
+type ListenerAndService = (Arc<str>, Arc<str>);
 
 /// What the connections of one worker share. Lives on the worker's thread.
 #[derive(Debug)]
@@ -36,8 +39,10 @@ pub(crate) struct WorkerContext {
     epoch: Instant,
     held_failed: mpsc::UnboundedSender<HeldFailed>,
     services: RefCell<HashMap<Arc<str>, Rc<Series>>>,
-    requests: RefCell<HashMap<(Arc<str>, Arc<str>), Rc<RequestSeries>>>,
+    requests: RefCell<HashMap<ListenerAndService, Rc<RequestSeries>>>,
     ids: Cell<u64>,
+    /// The configuration that `services` and `requests` were last cleared by.
+    plan: RefCell<Arc<Plan>>,
 }
 
 impl WorkerContext {
@@ -62,6 +67,7 @@ impl WorkerContext {
             services: RefCell::default(),
             requests: RefCell::default(),
             ids,
+            plan: RefCell::default(),
         })
     }
 
@@ -119,12 +125,16 @@ impl WorkerContext {
 
     /// Closes connections to endpoints that are gone.
     pub(crate) fn table_changed(&self) {
+        self.pools.forget_gone();
         let table = self.table();
-        self.pools.keep_only(&table.upstreams);
-        self.services.borrow_mut().retain(|name, _| table.upstreams.iter().any(|one| one.name == *name));
-        self.requests
-            .borrow_mut()
-            .retain(|(_, service), _| service.is_empty() || table.upstreams.iter().any(|one| one.name == *service));
+        if Arc::ptr_eq(&table.plan, &*self.plan.borrow()) {
+            return;
+        }
+        // Names come and go only with a configuration.
+        let names: HashSet<&str> = table.upstreams.iter().map(|upstream| &*upstream.name).collect();
+        self.services.borrow_mut().retain(|name, _| names.contains(&**name));
+        self.requests.borrow_mut().retain(|(_, service), _| service.is_empty() || names.contains(&**service));
+        self.plan.replace(table.plan.clone());
     }
 }
 
@@ -147,8 +157,6 @@ pub(crate) struct Session {
     client: Option<IpAddr>,
     tls: Option<Encrypted>,
     listener_series: Rc<ListenerSeries>,
-    /// Counts the connection as open until the session ends.
-    counted: TcpConnection,
     last_requests: RefCell<Option<(Arc<str>, Rc<RequestSeries>)>>,
 }
 
@@ -160,11 +168,9 @@ impl Session {
         client: Option<IpAddr>,
         tls: Option<Encrypted>,
         listener_series: Rc<ListenerSeries>,
-        source: &Rc<TcpSeries>,
     ) -> Rc<Self> {
-        let counted = source.open();
         let last_requests = RefCell::default();
-        Rc::new(Self { worker, shared, listener, client, tls, listener_series, counted, last_requests })
+        Rc::new(Self { worker, shared, listener, client, tls, listener_series, last_requests })
     }
 
     pub(crate) fn worker(&self) -> &Rc<WorkerContext> {
@@ -198,10 +204,6 @@ impl Session {
 
     pub(crate) fn client(&self) -> Option<IpAddr> {
         self.client
-    }
-
-    pub(crate) fn counted(&self) -> &TcpConnection {
-        &self.counted
     }
 
     pub(super) fn sender(&self) -> Sender {

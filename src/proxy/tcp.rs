@@ -70,7 +70,12 @@ async fn connect_and_carry(
             Ok(Err(error)) => {
                 worker.observe(&member, FAILURE_MS);
                 worker.connect_failed(&upstream, &member);
-                last_failure = Failure::ConnectFailed(format!("{error:?}"));
+                last_failure = match error {
+                    TryError::Connect { why } | TryError::Unsent { why } | TryError::Reset { why, .. } => {
+                        Failure::ConnectFailed(why)
+                    }
+                    other => Failure::ConnectFailed(format!("{other:?}")),
+                };
             }
             Err(_) => return Err(Failure::Deadline),
         }

@@ -20,7 +20,7 @@ use crate::upstream::pool::Lease;
 pub(crate) struct Upgraded {
     pub(crate) stream: Stream,
     /// Counts against the limits until the tunnel ends.
-    pub(crate) lease: Option<Lease>,
+    pub(crate) lease: Lease,
 }
 
 /// What went through a tunnel.
@@ -88,12 +88,12 @@ impl Direction {
             }
             let Self { waiting, moved, .. } = self;
             let read = poll_read_scratch(from, context, |bytes| {
-                let written = match Pin::new(&mut *to).poll_write(&mut Context::from_waker(std::task::Waker::noop()), bytes)
-                {
-                    Poll::Ready(Ok(written)) => written,
-                    // The loop above meets the error, or waits, when it writes what is kept.
-                    Poll::Ready(Err(_)) | Poll::Pending => 0,
-                };
+                let written =
+                    match Pin::new(&mut *to).poll_write(&mut Context::from_waker(std::task::Waker::noop()), bytes) {
+                        Poll::Ready(Ok(written)) => written,
+                        // The loop above meets the error, or waits, when it writes what is kept.
+                        Poll::Ready(Err(_)) | Poll::Pending => 0,
+                    };
                 *moved += written as u64;
                 waiting.extend_from_slice(bytes.get(written..).unwrap_or_default());
                 bytes.len()

@@ -5,7 +5,7 @@ use std::time::Duration;
 use http::HeaderMap;
 
 /// Longest `grpc-timeout` that is taken; longer ones are cut to it.
-const MAX: Duration = Duration::from_secs(365 * 86_400);
+const MAX: Duration = Duration::from_hours(365 * 24);
 
 /// Reads `grpc-timeout`: up to eight digits and a unit (gRPC over HTTP/2, "Timeout"). What is none is ignored.
 pub(crate) fn grpc_timeout(headers: &HeaderMap) -> Option<Duration> {
@@ -46,8 +46,8 @@ mod tests {
 
     #[test]
     fn every_unit_is_read_and_nonsense_is_ignored() {
-        assert_eq!(read("2H"), Some(Duration::from_secs(7200)));
-        assert_eq!(read("3M"), Some(Duration::from_secs(180)));
+        assert_eq!(read("2H"), Some(Duration::from_hours(2)));
+        assert_eq!(read("3M"), Some(Duration::from_mins(3)));
         assert_eq!(read("4S"), Some(Duration::from_secs(4)));
         assert_eq!(read("5m"), Some(Duration::from_millis(5)));
         assert_eq!(read("6u"), Some(Duration::from_micros(6)));
@@ -59,7 +59,9 @@ mod tests {
 
     #[test]
     fn what_is_written_can_be_read_and_is_never_shorter() {
-        for left in [Duration::ZERO, Duration::from_micros(1), Duration::from_millis(1500), Duration::from_secs(1 << 20)] {
+        for left in
+            [Duration::ZERO, Duration::from_micros(1), Duration::from_millis(1500), Duration::from_secs(1 << 20)]
+        {
             assert!(read(&to_grpc_timeout(left)).unwrap() >= left.min(Duration::from_secs(99_999_999)));
         }
         assert_eq!(to_grpc_timeout(Duration::from_millis(250)), "250m");

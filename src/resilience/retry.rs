@@ -13,9 +13,7 @@ pub(crate) const MAX_REQUEUES: u32 = 3;
 pub(crate) fn may_repeat(policy: &Retry, method: &Method) -> bool {
     match policy.methods {
         RetryMethods::All => true,
-        RetryMethods::Idempotent => {
-            matches!(*method, Method::PUT | Method::DELETE) || method.is_safe()
-        }
+        RetryMethods::Idempotent => matches!(*method, Method::PUT | Method::DELETE) || method.is_safe(),
     }
 }
 

@@ -1,6 +1,7 @@
 //! Opens a connection to an endpoint.
 
 use std::io;
+use std::rc::Rc;
 
 use meshless_discovery::Address;
 use rustls::pki_types::ServerName;
@@ -9,6 +10,7 @@ use tokio_rustls::{TlsConnector, TlsStream};
 
 use super::plan::TlsClient;
 use crate::stream::Stream;
+use crate::telemetry::metrics::TcpSeries;
 
 /// What a connection is wanted for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,8 +68,9 @@ pub(crate) async fn connect(
     address: &Address,
     tls: Option<&TlsClient>,
     wanted: Wanted,
+    series: &Rc<TcpSeries>,
 ) -> Result<Fresh, ConnectError> {
-    let stream = match address {
+    let mut stream = match address {
         Address::Tcp(address) => {
             let stream = TcpStream::connect(address).await.map_err(|error| ConnectError::new(&error))?;
             stream.set_nodelay(true).map_err(|error| ConnectError::new(&error))?;
@@ -77,6 +80,7 @@ pub(crate) async fn connect(
             Stream::from(UnixStream::connect(path).await.map_err(|error| ConnectError::new(&error))?)
         }
     };
+    stream.count(series.open());
     let Some(tls) = tls else { return Ok(Fresh { stream, is_http2: wanted == Wanted::Http2 }) };
     let name = match (&tls.server_name, address) {
         (Some(name), _) => name.clone(),

@@ -2,14 +2,14 @@
 //!
 //! It names upstreams by position, so a change of endpoints leaves it as it is.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
 use meshless_discovery::Target;
 
 use super::tree::Tree;
-use crate::config::{Config, Listener, Policies, UpstreamTls};
+use crate::config::{Config, Policies, UpstreamTls};
 use crate::route::Router;
 use crate::target::{Expression, Node, Split, Term};
 
@@ -47,7 +47,6 @@ pub(crate) struct TlsClient {
 /// What a listener does with requests.
 #[derive(Debug)]
 pub(crate) struct ListenerPlan {
-    pub(crate) listener: Arc<Listener>,
     /// Everything goes here, instead of routes.
     pub(crate) to: Option<RoutePlan>,
     router: Router,
@@ -107,8 +106,7 @@ impl Plan {
                     is_local_hop: false,
                 })
                 .collect();
-            let plan =
-                ListenerPlan { listener: Arc::new(listener.clone()), to, router: Router::new(fitting), routes };
+            let plan = ListenerPlan { to, router: Router::new(fitting), routes };
             listeners.insert(listener.name.clone(), Arc::new(plan));
         }
         Self { upstreams: builder.upstreams, listeners }
@@ -180,9 +178,11 @@ impl Builder<'_> {
             Node::Target(target) => target.clone(),
             // `from` takes targets only; the checker refuses the rest.
             Node::Service(name) => {
-                Target { backend: "static".to_owned(), path: name.clone(), options: Default::default() }
+                Target { backend: "static".to_owned(), path: name.clone(), options: BTreeMap::default() }
             }
-            Node::Group(_) => Target { backend: "static".to_owned(), path: String::new(), options: Default::default() },
+            Node::Group(_) => {
+                Target { backend: "static".to_owned(), path: String::new(), options: BTreeMap::default() }
+            }
         });
         let position = self.upstreams.len();
         self.upstreams.push(UpstreamPlan { name: Arc::from(name.as_str()), policies: Arc::new(policies), tls, from });

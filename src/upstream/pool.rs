@@ -19,7 +19,7 @@ use crate::http1::client::Connection;
 use crate::http2::client::Session;
 use crate::proxy::failure::{Limit, TryError};
 use crate::stream::Stream;
-use crate::telemetry::metrics::{ServiceSeries, TcpConnection, TcpSeries};
+use crate::telemetry::metrics::{ServiceSeries, TcpSeries};
 use crate::timer::{Timer, after};
 
 /// An idle connection is closed after this: before the endpoint does, whose limit is usually a minute.
@@ -38,6 +38,7 @@ pub(crate) struct Pools {
 /// Connections to one endpoint.
 #[derive(Debug, Default)]
 struct Pool {
+    member: Option<Arc<MemberState>>,
     idle: Vec<(Connection, Instant)>,
     sessions: Vec<Rc<Session>>,
     /// An HTTP/2 session is being opened; who wants one waits for it instead of opening another.
@@ -60,14 +61,16 @@ struct LeaseInner {
     pools: Weak<Pools>,
     member: Arc<MemberState>,
     upstream: Arc<UpstreamState>,
-    /// Gives its bytes and its end to the metrics.
-    _counted: TcpConnection,
-    _permit: OwnedSemaphorePermit,
+    /// `None` only while it is dropped.
+    permit: Option<OwnedSemaphorePermit>,
 }
 
 impl Drop for LeaseInner {
     fn drop(&mut self) {
         self.member.connections.fetch_sub(1, Ordering::Relaxed);
+        if let Some(permit) = self.permit.take() {
+            self.upstream.give_back(permit);
+        }
     }
 }
 
@@ -92,6 +95,7 @@ impl Lease {
 
 /// A way to send one request.
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant, reason = "a box would be one more allocation for each request")]
 pub(crate) enum Ready {
     Http1(Connection),
     Http2(Rc<Session>),
@@ -118,17 +122,32 @@ impl Pools {
             if let Some(ready) = self.take_idle(member.state.id, wanted) {
                 return Ok(ready);
             }
-            let Some(permit) = self.permit(upstream, member, wanted, timer).await? else { continue };
-            if wanted == Wanted::Http2
-                && let Some(opened) = self.opening(member.state.id)
-            {
-                drop(permit);
-                opened.notified().await;
-                continue;
+            // Boxed, because it is rare and large: the state of a handshake would make every idle connection larger.
+            if let Some(ready) = Box::pin(self.fresh(upstream, member, wanted, series, timer)).await? {
+                return Ok(ready);
             }
-            let lease = self.lease(upstream, member, permit, series);
-            return self.open(upstream, member, wanted, lease, series, timer).await;
         }
+    }
+
+    /// Opens a connection; `None`: look again, another one may have become free.
+    async fn fresh(
+        self: &Rc<Self>,
+        upstream: &Upstream,
+        member: &Member,
+        wanted: Wanted,
+        series: &Series,
+        timer: &mut Timer,
+    ) -> Result<Option<Ready>, TryError> {
+        let Some(permit) = self.permit(upstream, member, wanted, timer).await? else { return Ok(None) };
+        if wanted == Wanted::Http2
+            && let Some(opened) = self.opening(member.state.id)
+        {
+            drop(permit);
+            opened.notified().await;
+            return Ok(None);
+        }
+        let lease = self.lease(upstream, member, permit);
+        self.open(upstream, member, wanted, lease, series, timer).await.map(Some)
     }
 
     /// Opens a connection that only carries bytes.
@@ -144,7 +163,7 @@ impl Pools {
                 break permit;
             }
         };
-        let lease = self.lease(upstream, member, permit, series);
+        let lease = self.lease(upstream, member, permit);
         let fresh = self.connect(upstream, member, Wanted::Bytes, series, timer).await?;
         Ok((fresh.stream, lease))
     }
@@ -181,10 +200,10 @@ impl Pools {
             return Ok(Some(permit));
         }
         // An idle connection to another endpoint of this upstream gives its place up first.
-        if self.close_one_idle(upstream) {
-            if let Ok(permit) = state.connections.clone().try_acquire_owned() {
-                return Ok(Some(permit));
-            }
+        if self.close_one_idle(upstream)
+            && let Ok(permit) = state.connections.clone().try_acquire_owned()
+        {
+            return Ok(Some(permit));
         }
         let limits = &upstream.policies.limits;
         let _guard = WaitGuard::new(&state.waiting, limits.pending)?;
@@ -193,13 +212,13 @@ impl Pools {
         let deadline = after(Instant::now(), limits.queue);
         let mut acquiring = pin!(state.connections.clone().acquire_owned());
         let mut freed = pin!(waiting.freed.notified());
-        let waited = poll_fn(|context| {
+        let permit_or_free = poll_fn(|context| {
             if let Poll::Ready(permit) = acquiring.as_mut().poll(context) {
                 return Poll::Ready(permit.ok());
             }
             freed.as_mut().poll(context).map(|()| None)
         });
-        let permit = timer.bound(Some(deadline), waited).await.map_err(|_| TryError::Limit(Limit::Queue))?;
+        let permit = timer.bound(Some(deadline), permit_or_free).await.map_err(|_| TryError::Limit(Limit::Queue))?;
         if permit.is_none() && !wanted.takes_http1() && !wanted.takes_http2() {
             // What became free is of no use for bytes, but its place is.
             self.close_one_idle(upstream);
@@ -232,20 +251,13 @@ impl Pools {
         pool.opening.then(|| pool.opened.clone())
     }
 
-    fn lease(
-        self: &Rc<Self>,
-        upstream: &Upstream,
-        member: &Member,
-        permit: OwnedSemaphorePermit,
-        series: &Series,
-    ) -> Lease {
+    fn lease(self: &Rc<Self>, upstream: &Upstream, member: &Member, permit: OwnedSemaphorePermit) -> Lease {
         member.state.connections.fetch_add(1, Ordering::Relaxed);
         Lease(Rc::new(LeaseInner {
             pools: Rc::downgrade(self),
             member: member.state.clone(),
             upstream: upstream.state.clone(),
-            _counted: series.destination.open(),
-            _permit: permit,
+            permit: Some(permit),
         }))
     }
 
@@ -259,7 +271,7 @@ impl Pools {
         timer: &mut Timer,
     ) -> Result<Ready, TryError> {
         let id = member.state.id;
-        self.members.borrow_mut().entry(id).or_default();
+        self.members.borrow_mut().entry(id).or_default().member = Some(member.state.clone());
         let _opening = (wanted == Wanted::Http2).then(|| Opening::new(self, id));
         let fresh = self.connect(upstream, member, wanted, series, timer).await?;
         if !fresh.is_http2 {
@@ -269,7 +281,7 @@ impl Pools {
         let session = timer
             .bound(Some(deadline), Session::open(fresh.stream, lease))
             .await
-            .map_err(|_| TryError::Unsent { why: "no HTTP/2 handshake within connect_timeout".to_owned() })??;
+            .map_err(|_| TryError::Connect { why: "no HTTP/2 handshake within connect_timeout".to_owned() })??;
         if let Some(pool) = self.members.borrow_mut().get_mut(&id) {
             pool.sessions.push(session.clone());
         }
@@ -286,7 +298,8 @@ impl Pools {
     ) -> Result<Fresh, TryError> {
         let started = Instant::now();
         let deadline = after(started, upstream.policies.connect_timeout);
-        let connecting = connect::connect(&member.endpoint.address, upstream.tls.as_deref(), wanted);
+        let connecting =
+            connect::connect(&member.endpoint.address, upstream.tls.as_deref(), wanted, &series.destination);
         match timer.bound(Some(deadline), connecting).await {
             Ok(Ok(fresh)) => {
                 series.service.connected(started.elapsed());
@@ -294,11 +307,13 @@ impl Pools {
             }
             Ok(Err(error)) => {
                 series.service.connect_failed(error.label);
-                Err(TryError::Unsent { why: format!("{}: {}", member.endpoint.address, error.why) })
+                Err(TryError::Connect { why: format!("{}: {}", member.endpoint.address, error.why) })
             }
             Err(_) => {
                 series.service.connect_failed("timeout");
-                Err(TryError::Unsent { why: format!("{}: no connection within connect_timeout", member.endpoint.address) })
+                Err(TryError::Connect {
+                    why: format!("{}: no connection within connect_timeout", member.endpoint.address),
+                })
             }
         }
     }
@@ -307,8 +322,7 @@ impl Pools {
     pub(crate) fn sweep(&self, upstreams: &[Arc<Upstream>], now: Instant) {
         let mut members = self.members.borrow_mut();
         members.retain(|_, pool| {
-            pool.idle
-                .retain_mut(|(connection, since)| now.duration_since(*since) < IDLE && connection.is_quiet());
+            pool.idle.retain_mut(|(connection, since)| now.duration_since(*since) < IDLE && connection.is_quiet());
             pool.sessions.retain(|session| {
                 !session.is_closed() && session.idle_since().is_none_or(|since| now.duration_since(since) < IDLE)
             });
@@ -323,11 +337,10 @@ impl Pools {
         self.waiting.borrow_mut().retain(|_, waiting| waiting.count.get() > 0);
     }
 
-    /// Closes connections to endpoints that are no longer in any upstream. What is in use ends with its exchange.
-    pub(crate) fn keep_only(&self, upstreams: &[Arc<Upstream>]) {
-        self.members
-            .borrow_mut()
-            .retain(|member, _| upstreams.iter().any(|upstream| upstream.members.contains_key(member)));
+    /// Closes idle connections to endpoints that are gone. What is in use ends with its exchange.
+    pub(crate) fn forget_gone(&self) {
+        let is_gone = |pool: &Pool| pool.member.as_ref().is_some_and(|member| member.gone.load(Ordering::Relaxed));
+        self.members.borrow_mut().retain(|_, pool| !is_gone(pool));
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use meshless_discovery::{Address, Endpoint, Target};
 
@@ -18,7 +19,6 @@ pub(crate) type Catalog = HashMap<Target, Arc<[(Endpoint, Standing)]>>;
 #[derive(Debug, Default)]
 pub(crate) struct Reconciler {
     next_id: u64,
-    version: u64,
     /// Lists that the last table was built from.
     last: HashMap<Target, Arc<[(Endpoint, Standing)]>>,
 }
@@ -52,9 +52,14 @@ impl Reconciler {
                 _ => upstreams.push(Arc::new(self.build(planned, before, catalog))),
             }
         }
+        let kept: HashMap<&str, &Arc<Upstream>> =
+            upstreams.iter().map(|one: &Arc<Upstream>| (&*one.name, one)).collect();
+        for before in &old.upstreams {
+            mark_gone(before, kept.get(&*before.name).copied());
+        }
+        drop(kept);
         self.last.clone_from(catalog);
-        self.version += 1;
-        Table { version: self.version, plan, upstreams }
+        Table { plan, upstreams }
     }
 
     fn is_unchanged(&self, planned: &UpstreamPlan, catalog: &Catalog) -> bool {
@@ -145,6 +150,18 @@ impl Reconciler {
     }
 }
 
+/// Marks the members that an upstream had and has no more.
+fn mark_gone(before: &Arc<Upstream>, now: Option<&Arc<Upstream>>) {
+    if now.is_some_and(|now| Arc::ptr_eq(before, now)) {
+        return;
+    }
+    for member in before.members.values() {
+        if now.is_none_or(|now| !now.members.contains_key(&member.state.id)) {
+            member.state.gone.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
 /// Tells whether connections made under one policy may serve under another.
 fn same_connections(before: &Policies, now: &Policies) -> bool {
     fn key(policies: &Policies) -> (&UpstreamTls, UpstreamProtocol) {
@@ -155,12 +172,14 @@ fn same_connections(before: &Policies, now: &Policies) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
     use crate::balance::Pick;
     use crate::config::Balance;
 
     fn target(path: &str) -> Target {
-        Target { backend: "file".to_owned(), path: path.to_owned(), options: Default::default() }
+        Target { backend: "file".to_owned(), path: path.to_owned(), options: BTreeMap::default() }
     }
 
     fn plan(policies: Policies) -> Arc<Plan> {
@@ -197,8 +216,7 @@ mod tests {
     fn an_endpoint_that_stays_keeps_its_state_and_one_that_comes_back_begins_anew() {
         let mut reconciler = Reconciler::default();
         let plan = plan(Policies::default());
-        let first =
-            reconciler.reconcile(&Table::default(), plan.clone(), &[(target("a"), endpoints(&[1, 2]))].into());
+        let first = reconciler.reconcile(&Table::default(), plan.clone(), &[(target("a"), endpoints(&[1, 2]))].into());
         let second = reconciler.reconcile(&first, plan.clone(), &[(target("a"), endpoints(&[2, 3]))].into());
         let third = reconciler.reconcile(&second, plan, &[(target("a"), endpoints(&[1, 2, 3]))].into());
         assert_eq!(ids(&first)[1], ids(&second)[0]);
@@ -237,7 +255,7 @@ mod tests {
         let catalog: Catalog = [(target("a"), endpoints(&[1]))].into();
         let first = reconciler.reconcile(&Table::default(), plan.clone(), &catalog);
         let second = reconciler.reconcile(&first, plan, &catalog);
-        assert!(Arc::ptr_eq(&first.upstreams[0], &second.upstreams[0]) && second.version > first.version);
+        assert!(Arc::ptr_eq(&first.upstreams[0], &second.upstreams[0]));
     }
 
     #[test]

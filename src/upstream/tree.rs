@@ -8,9 +8,9 @@ use crate::target::{Expression, Node};
 pub(crate) enum Tree<L> {
     Leaf(L),
     /// Each entry gets its weight's share; entries of weight 0 get nothing.
-    Split(Vec<(u32, Tree<L>)>),
+    Split(Vec<(u32, Self)>),
     /// The first one that has something.
-    Tiers(Vec<Tree<L>>),
+    Tiers(Vec<Self>),
 }
 
 impl<L> Tree<L> {

@@ -132,6 +132,7 @@ const SEAM: &[&str] = &[
     "Target",
     "TargetError",
     "async_trait",
+    "check",
 ];
 
 /// Past this many lines of code a file hides a second idea.

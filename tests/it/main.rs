@@ -3,21 +3,27 @@
 #![allow(
     clippy::expect_used,
     clippy::indexing_slicing,
+    clippy::print_stderr,
     clippy::unwrap_used,
     reason = "all of this is test code; clippy excuses only functions that are tests themselves"
 )]
 
 mod architecture;
 mod check;
+mod demo;
 mod discovery_file;
 mod http1;
 mod lifecycle;
 mod limits;
 mod real_programs;
 mod reload;
+mod strict;
 mod tcp;
 mod tls;
+mod wire_grpc;
 mod wire_http1;
+mod wire_http2;
+mod wire_retry;
 
 #[path = "../support/tls.rs"]
 mod authority;
@@ -33,3 +39,7 @@ mod invariants;
 mod plain;
 #[path = "../support/process.rs"]
 mod process;
+#[path = "../support/upstream.rs"]
+mod upstream;
+#[path = "../support/wire.rs"]
+mod wire;

@@ -4,10 +4,10 @@ use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
+use crate::authority::{self, Authority, connect};
 use crate::gateway::{self, Running};
 use crate::plain::{Client, Served, client, dead_address, get, origin, origin_at, serve, unix_client, wait_until};
 use crate::process;
-use crate::authority::{self, Authority, connect};
 
 /// Sends everything back when the other side has ended, with a mark before it.
 fn reverser(mark: &'static str) -> Served {
@@ -116,10 +116,9 @@ fn an_endpoint_that_resets_ends_the_client_too() {
 }
 
 fn passthrough(routes: &[(&str, SocketAddr)]) -> Running {
-    let mut text =
-        "[[listeners]]\nname = \"edge\"\nlisten = \"127.0.0.1:0\"\nprotocol = \"tls-passthrough\"\n\
+    let mut text = "[[listeners]]\nname = \"edge\"\nlisten = \"127.0.0.1:0\"\nprotocol = \"tls-passthrough\"\n\
          limits = { header_timeout = \"500ms\" }\n"
-            .to_owned();
+        .to_owned();
     for (host, address) in routes {
         let host = if host.is_empty() { String::new() } else { format!("match = {{ host = \"{host}\" }}\n") };
         text += &format!("[[routes]]\n{host}to = \"static/{address}\"\n");
@@ -209,10 +208,8 @@ fn an_auto_listener_tells_bytes_from_http_where_a_tcp_service_is_behind_it() {
     let reply = get(gateway.address("edge"), "a.example", "/");
     assert_eq!((reply.status, reply.body.as_str()), (200, "one"), "{reply:?}");
     // And without a tcp service, bytes are a malformed request.
-    let text = format!(
-        "[[listeners]]\nname = \"edge\"\nlisten = \"127.0.0.1:0\"\nto = \"static/{}\"\n",
-        origin.address
-    );
+    let text =
+        format!("[[listeners]]\nname = \"edge\"\nlisten = \"127.0.0.1:0\"\nto = \"static/{}\"\n", origin.address);
     let gateway = gateway::with(&text).start();
     let mut bytes = client(gateway.address("edge"));
     bytes.send("*1\r\n$4\r\nPING\r\n").unwrap();
@@ -330,10 +327,7 @@ fn unix_sockets_are_listened_on_and_connected_to() {
 #[test]
 fn ipv6_is_an_address_like_any_other() {
     let origin = origin_at("[::1]:0".parse().unwrap(), "six");
-    let text = format!(
-        "[[listeners]]\nname = \"edge\"\nlisten = \"[::1]:0\"\nto = \"static/{}\"\n",
-        origin.address
-    );
+    let text = format!("[[listeners]]\nname = \"edge\"\nlisten = \"[::1]:0\"\nto = \"static/{}\"\n", origin.address);
     let gateway = gateway::with(&text).workers(2).start();
     let address = gateway.address("edge");
     assert!(address.is_ipv6());

@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 
 use rustls::ClientConfig;
 
+use crate::authority::{self, Authority, Files, connect, shown};
 use crate::gateway::{self, Running};
 use crate::plain::{self, client, get, origin, wait_until};
-use crate::authority::{self, Authority, Files, connect, shown};
 
 fn https(files: &[&Files], extra: &str, origin: SocketAddr) -> String {
     let certs: Vec<String> = files
@@ -56,9 +56,12 @@ fn alpn_chooses_between_the_two_versions_of_http_and_refuses_others() {
     let origin = origin("one");
     let gateway = gateway::with(&https(&[&files], "", origin.address)).start();
     let address = gateway.address("edge");
-    for (offered, expected) in
-        [(&["h2", "http/1.1"][..], "h2"), (&["http/1.1"][..], "http/1.1"), (&["http/1.1", "h2"][..], "h2"), (&[][..], "")]
-    {
+    for (offered, expected) in [
+        (&["h2", "http/1.1"][..], "h2"),
+        (&["http/1.1"][..], "http/1.1"),
+        (&["http/1.1", "h2"][..], "h2"),
+        (&[][..], ""),
+    ] {
         assert_eq!(negotiated(address, "a.example", &authority.client(offered, None)), expected, "{offered:?}");
     }
     let error = connect(address, "a.example", &authority.client(&["spdy/3"], None)).unwrap_err().to_string();
@@ -104,7 +107,8 @@ fn hello(minor: u8) -> Vec<u8> {
     let extensions = [&groups[..], &points, &signatures, &extended_master_secret].concat();
     body.extend([0, u8::try_from(extensions.len()).unwrap()]);
     body.extend(extensions);
-    let mut hello = vec![22, 3, 1, 0, u8::try_from(body.len() + 4).unwrap(), 1, 0, 0, u8::try_from(body.len()).unwrap()];
+    let mut hello =
+        vec![22, 3, 1, 0, u8::try_from(body.len() + 4).unwrap(), 1, 0, 0, u8::try_from(body.len()).unwrap()];
     hello.extend(body);
     hello
 }
@@ -276,8 +280,7 @@ fn an_endpoint_that_is_not_who_it_should_be_gets_nothing_and_the_client_a_reason
     let ca = authority.write(directory.path(), "ca.pem");
     let good = format!("ca = \"{}\", server_name = \"db.example\"", ca.display());
     let wanted = other.issue(&["x.example"]).write(directory.path(), "x");
-    let wrong_client =
-        format!("{good}, cert = \"{}\", key = \"{}\"", wanted.cert.display(), wanted.key.display());
+    let wrong_client = format!("{good}, cert = \"{}\", key = \"{}\"", wanted.cert.display(), wanted.key.display());
     for (server, tls, protocol, reason) in [
         (other.server(&["db.example"], &[], None), &good, "auto", "UnknownIssuer"),
         (authority.server(&["elsewhere.example"], &[], None), &good, "auto", "not valid for name"),

@@ -43,6 +43,55 @@ pub(crate) fn with(text: &str) -> Builder {
     Builder { text: text.to_owned(), variables: BTreeMap::new() }
 }
 
+/// Describes a gateway with one listener, `edge`, that sends everything to one service, `app`, of these endpoints.
+pub(crate) fn before(endpoints: &[SocketAddr]) -> Edge {
+    Edge { endpoints: endpoints.to_vec(), listener: String::new(), policies: String::new() }
+}
+
+/// A gateway with one listener and one service.
+#[derive(Debug)]
+pub(crate) struct Edge {
+    endpoints: Vec<SocketAddr>,
+    listener: String,
+    policies: String,
+}
+
+impl Edge {
+    /// Adds lines to the listener.
+    pub(crate) fn listener(mut self, lines: &str) -> Self {
+        self.listener.push_str(lines);
+        self.listener.push('\n');
+        self
+    }
+
+    /// Adds lines to the service.
+    pub(crate) fn policies(mut self, lines: &str) -> Self {
+        self.policies.push_str(lines);
+        self.policies.push('\n');
+        self
+    }
+
+    /// Speaks HTTP/2 to the endpoints.
+    pub(crate) fn h2(self) -> Self {
+        self.policies("protocol = \"http2\"")
+    }
+
+    /// Starts it and waits until it is ready.
+    pub(crate) fn start(self) -> Running {
+        self.build().start()
+    }
+
+    /// Goes on as a builder.
+    pub(crate) fn build(self) -> Builder {
+        let endpoints = self.endpoints.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
+        with(&format!(
+            "[[listeners]]\nname = \"edge\"\nlisten = \"127.0.0.1:0\"\n{}\n[services.app]\nfrom = \"static/{endpoints}\"\n\
+             balance = \"round-robin\"\n{}\n[[routes]]\nto = \"app\"\n",
+            self.listener, self.policies
+        ))
+    }
+}
+
 impl Builder {
     /// Runs so many workers instead of one.
     pub(crate) fn workers(self, count: usize) -> Self {

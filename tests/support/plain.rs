@@ -197,10 +197,7 @@ fn answer(stream: impl Read + Write, name: &str, gate: &Gate) -> io::Result<()> 
             _ if !body.is_empty() => body.len().to_string(),
             _ => name.to_owned(),
         };
-        client.send(&format!(
-            "HTTP/1.1 200 OK\r\nx-origin: {name}\r\ncontent-length: {}\r\n\r\n{text}",
-            text.len()
-        ))?;
+        client.send(&format!("HTTP/1.1 200 OK\r\nx-origin: {name}\r\ncontent-length: {}\r\n\r\n{text}", text.len()))?;
     }
 }
 

@@ -97,8 +97,7 @@ impl Builder {
             }
         };
         command.args(["run", "-c"]).arg(&file).env_clear().envs(&variables);
-        let mut child =
-            command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let stdout = collect(child.stdout.take().unwrap());
         let stderr = collect(child.stderr.take().unwrap());
         Process { child, directory: Some(directory), admin, stdout, stderr }

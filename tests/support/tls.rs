@@ -12,7 +12,9 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use rcgen::{BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose};
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::server::WebPkiClientVerifier;
@@ -102,8 +104,9 @@ impl Authority {
     /// Returns a server with a certificate of its; `clients`: asks clients for one of these.
     pub(crate) fn server(&self, names: &[&str], alpn: &[&str], clients: Option<&Self>) -> Arc<ServerConfig> {
         let leaf = self.issue(names);
-        let builder =
-            ServerConfig::builder_with_provider(meshless_certs::provider()).with_safe_default_protocol_versions().unwrap();
+        let builder = ServerConfig::builder_with_provider(meshless_certs::provider())
+            .with_safe_default_protocol_versions()
+            .unwrap();
         let builder = match clients {
             None => builder.with_no_client_auth(),
             Some(clients) => {

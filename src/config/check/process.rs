@@ -13,7 +13,7 @@ use crate::config::{AccessLog, Admin, Backend, ListenAddress, Node, Shutdown, Te
 use crate::target::is_name;
 
 /// Longest path of a Unix socket: `sun_path` has 108 bytes, the last one is 0.
-pub(super) const MAX_SOCKET_PATH: usize = 107;
+const MAX_SOCKET_PATH: usize = 107;
 
 impl Check<'_> {
     pub(super) fn node(&mut self, raw: Option<&raw::Node>, surroundings: &dyn Surroundings) -> Node {

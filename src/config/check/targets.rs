@@ -1,16 +1,10 @@
 //! Target expressions where they are used: do the names in them stand for anything?
 
-use std::collections::BTreeSet;
-use std::net::SocketAddr;
-
-use meshless_discovery::Target;
+use meshless_discovery::{Config as Backend, Target};
 
 use super::{Check, process};
-use crate::config::problem::{At, Path, shown, suggestion};
-use crate::target::{Expression, Node, is_name};
-
-/// Greatest weight of one endpoint of a `static` target.
-const MAX_WEIGHT: u32 = 100_000;
+use crate::config::problem::{At, Path, suggestion};
+use crate::target::{Expression, Node};
 
 /// What an expression may name.
 #[derive(Debug, Clone, Copy)]
@@ -70,10 +64,11 @@ impl Check<'_> {
     fn target_problem(&self, target: &Target) -> Option<String> {
         let name = target.backend.as_str();
         if name == "static" {
-            return static_problem(target);
+            return problem(&Backend::Static, target);
         }
         if self.has_key("discovery", name) {
-            return file_problem(target);
+            // Every backend with a table is a `file` one in this build; where its files are does not matter here.
+            return problem(&Backend::File { path: "/".into() }, target);
         }
         if process::is_later(name) {
             return Some(format!("the backend `{name}` is not in this build yet; it has `static` and `file`"));
@@ -87,38 +82,7 @@ impl Check<'_> {
     }
 }
 
-/// Every backend with a table is a `file` one in this build.
-fn file_problem(target: &Target) -> Option<String> {
-    if let Some(option) = target.options.keys().next() {
-        return Some(format!("`{target}` takes no options, found `{option}`"));
-    }
-    let message = || format!("expected the name of a service in the files, found {}", shown(&target.path));
-    (!is_name(&target.path)).then(message)
-}
-
 /// A target that cannot be opened is told here with its place, not at start.
-fn static_problem(target: &Target) -> Option<String> {
-    if let Some(option) = target.options.keys().next() {
-        return Some(format!("`static` takes no options, found `{option}`"));
-    }
-    let mut seen = BTreeSet::new();
-    target.path.split(',').find_map(|part| {
-        let (address, weight) = part.split_once('*').unwrap_or((part, "1"));
-        if !weight.parse::<u32>().is_ok_and(|weight| weight <= MAX_WEIGHT) {
-            return Some(format!("expected a weight from 0 to {MAX_WEIGHT}, found {}", shown(weight)));
-        }
-        let fits = match address.strip_prefix("unix:") {
-            Some(socket) => socket.starts_with('/') && socket.len() <= process::MAX_SOCKET_PATH,
-            None => address.parse::<SocketAddr>().is_ok_and(|address| {
-                address.port() != 0 && !address.ip().is_unspecified() && !address.ip().is_multicast()
-            }),
-        };
-        if !fits {
-            let found = shown(address);
-            let expected = "an IP address and a port such as `127.0.0.1:8080`, or `unix:/path`";
-            return Some(format!("expected {expected}, found {found}"));
-        }
-        let twice = !seen.insert(address);
-        twice.then(|| format!("{} stands there twice; give it a weight instead", shown(address)))
-    })
+fn problem(backend: &Backend, target: &Target) -> Option<String> {
+    meshless_discovery::check(&target.backend, backend, target).err().map(|error| error.to_string())
 }

@@ -448,11 +448,11 @@ c.toml:6:9: error: services.a.from: `a` is this service itself; `from` takes tar
 c.toml:6:13: error: services.a.from: `b` is not a target; `from` takes targets such as `static/127.0.0.1:8080`, not services
 c.toml:6:17: error: services.a.from: the backend `file` needs a table: add [discovery.file] with a `path`
 c.toml:6:26: error: services.a.from: there is no backend `fils`; add [discovery.fils]; did you mean `files`?
-c.toml:6:35: error: services.a.from: expected the name of a service in the files, found `X`
-c.toml:6:45: error: services.a.from: `files/x[a=b]` takes no options, found `a`
-c.toml:6:60: error: services.a.from: expected an IP address and a port such as `127.0.0.1:8080`, or `unix:/path`, found `host:80`
-c.toml:6:77: error: services.a.from: expected a weight from 0 to 100000, found `x`
-c.toml:6:99: error: services.a.from: `1.2.3.4:80` stands there twice; give it a weight instead"
+c.toml:6:35: error: services.a.from: target `files/X`: service name `X` does not begin with a lower-case letter or a digit
+c.toml:6:45: error: services.a.from: target `files/x[a=b]`: option `a` is not known to backend `files`, which has none; remove the brackets
+c.toml:6:60: error: services.a.from: target `static/host:80`: `host:80` is a host name, only IP addresses are taken here; a target `dns/host:80` looks names up
+c.toml:6:77: error: services.a.from: target `static/1.2.3.4:80*x`: weight `x` is not a whole number from 0 to 100000
+c.toml:6:99: error: services.a.from: target `static/1.2.3.4:80,1.2.3.4:80*2`: `1.2.3.4:80` stands there twice; give it a weight instead"
     );
 }
 

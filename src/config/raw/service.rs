@@ -34,7 +34,7 @@ pub struct Policies {
     pub tls: Option<Tls>,
     /// How an endpoint is chosen. Default `peak-ewma`.
     pub balance: Option<Balance>,
-    /// Until the head of the reply, retries included. Default `15s`.
+    /// From the end of the request to the head of the reply, retries included. Default `15s`.
     pub timeout: Option<Period>,
     /// For a connection, TLS included. Default `1s`.
     pub connect_timeout: Option<Period>,

@@ -112,12 +112,12 @@ impl Decoder {
         }
     }
 
-    /// Returns how many bytes are certain to follow: of the body, or of the chunk that was begun.
-    pub fn remaining_hint(&self) -> Option<u64> {
+    /// Returns how much of the body is left, where that is known.
+    pub fn remaining(&self) -> Option<u64> {
         match self.state {
-            State::ChunkData(left) | State::Length(left) => Some(left),
+            State::Length(left) => Some(left),
             State::Done => Some(0),
-            State::ChunkEnd | State::ChunkSize | State::Trailers | State::UntilClose => None,
+            State::ChunkData(_) | State::ChunkEnd | State::ChunkSize | State::Trailers | State::UntilClose => None,
         }
     }
 

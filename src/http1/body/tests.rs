@@ -64,9 +64,9 @@ fn a_length_takes_so_many_bytes_and_no_more() {
 #[test]
 fn a_body_is_at_its_end_with_its_last_byte() {
     let mut decoder = Decoder::new(&Framing::Length(2), 0);
-    assert_eq!((decoder.is_end(), decoder.remaining_hint()), (false, Some(2)));
+    assert_eq!((decoder.is_end(), decoder.remaining()), (false, Some(2)));
     decoder.decode(&mut BytesMut::from("ab")).unwrap();
-    assert_eq!((decoder.is_end(), decoder.remaining_hint()), (true, Some(0)));
+    assert_eq!((decoder.is_end(), decoder.remaining()), (true, Some(0)));
     for framing in [Framing::None, Framing::Length(0)] {
         assert!(Decoder::new(&framing, 0).is_end());
     }
