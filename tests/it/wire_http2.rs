@@ -490,10 +490,14 @@ fn an_http1_client_that_reads_last_and_an_http2_endpoint_that_answers_at_once_do
         let serving = async {
             let mut endpoint = upstream.accept_h2().await;
             let (asked, mut respond) = endpoint.request().await;
-            // All of the answer goes out beside the upload.
+            // Almost all of the answer goes out beside the upload.
             let mut out = respond.send_response(reply(200), false).unwrap();
-            tokio::spawn(async move { write(&mut out, Bytes::from(vec![b'y'; SIZE]), true).await.unwrap() });
-            assert_eq!(read(&mut asked.into_body()).await.unwrap().0.len(), SIZE);
+            let answering = write(&mut out, Bytes::from(vec![b'y'; SIZE - 1]), false);
+            let mut body = asked.into_body();
+            let (answered, got) = tokio::join!(answering, read(&mut body));
+            answered.unwrap();
+            assert_eq!(got.unwrap().0.len(), SIZE);
+            out.send_data(Bytes::from("z"), true).unwrap();
             endpoint
         };
         let asking = async {
