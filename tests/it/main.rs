@@ -14,6 +14,7 @@ mod demo;
 mod http1;
 mod real_programs;
 mod strict;
+mod texts_replayed;
 mod wire_grpc;
 mod wire_http1;
 mod wire_http2;
@@ -27,6 +28,8 @@ mod differential;
 mod gateway;
 #[path = "../support/invariants.rs"]
 mod invariants;
+#[path = "../support/texts.rs"]
+mod texts;
 #[path = "../support/upstream.rs"]
 mod upstream;
 #[path = "../support/wire.rs"]
