@@ -13,6 +13,7 @@ mod check;
 mod demo;
 mod http1;
 mod real_programs;
+mod runbook;
 mod strict;
 mod texts_replayed;
 mod wire_grpc;
