@@ -11,4 +11,4 @@ mod tls;
 pub use error::Error;
 pub use pem::{Anchors, KeyFiles};
 pub use provider::provider;
-pub use tls::{client, server};
+pub use tls::{Server, client, server};

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use rustls::pki_types::ServerName;
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use webpki::EndEntityCert;
@@ -25,6 +26,14 @@ impl BySni {
             }
         }
         Some(Self { by_name, first })
+    }
+
+    /// Tells whether the certificate that `name` gets is good for `host` too.
+    pub(crate) fn covers(&self, name: &str, host: &str) -> bool {
+        let chosen = self.find(name).unwrap_or(&self.first);
+        let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+        let (Some(leaf), Ok(host)) = (chosen.cert.first(), ServerName::try_from(host)) else { return false };
+        EndEntityCert::try_from(leaf).is_ok_and(|leaf| leaf.verify_is_valid_for_subject_name(&host).is_ok())
     }
 
     fn find(&self, name: &str) -> Option<&Arc<CertifiedKey>> {
@@ -73,5 +82,23 @@ mod tests {
         assert!(Arc::ptr_eq(by_sni.find("b.example.org").unwrap(), &wild));
         assert!(by_sni.find("a.b.example.org").is_none());
         assert!(by_sni.find("example.org").is_none());
+    }
+
+    #[test]
+    fn a_certificate_covers_its_own_names_and_not_those_of_another() {
+        let by_sni = BySni::new(vec![key(&["a.org", "127.0.0.1", "::1"]), key(&["*.example.org"])]).unwrap();
+        for (name, host, covered) in [
+            ("a.org", "A.org", true),
+            ("a.org", "127.0.0.1", true),
+            ("a.org", "[::1]", true),
+            ("a.org", "x.example.org", false),
+            ("unknown.org", "a.org", true),
+            ("x.example.org", "y.example.org", true),
+            ("x.example.org", "y.x.example.org", false),
+            ("x.example.org", "not a name", false),
+            ("x.example.org", "", false),
+        ] {
+            assert_eq!(by_sni.covers(name, host), covered, "{name} {host}");
+        }
     }
 }

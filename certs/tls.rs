@@ -9,13 +9,29 @@ use crate::provider::ticketer;
 use crate::resolve::BySni;
 use crate::{Anchors, Error, KeyFiles, provider};
 
+/// The server side of TLS: what handshakes are made with.
+#[derive(Debug, Clone)]
+pub struct Server {
+    /// For the acceptor.
+    pub config: Arc<ServerConfig>,
+    certificates: Arc<BySni>,
+}
+
+impl Server {
+    /// Tells whether the certificate that was chosen for a name is good for a host too. `host` has no port.
+    pub fn covers(&self, name: &str, host: &str) -> bool {
+        self.certificates.covers(name, host)
+    }
+}
+
 /// Builds the server side: TLS 1.2 and 1.3, certificates chosen by SNI, no early data.
 ///
 /// `client_ca`: client certificates are asked for, and must be signed by one of these.
-pub fn server(keys: &[KeyFiles], client_ca: Option<&Anchors>, alpn: &[&[u8]]) -> Result<Arc<ServerConfig>, Error> {
+pub fn server(keys: &[KeyFiles], client_ca: Option<&Anchors>, alpn: &[&[u8]]) -> Result<Server, Error> {
     let read = keys.iter().map(|files| files.read().map(Arc::new)).collect::<Result<Vec<_>, _>>()?;
-    let by_sni =
-        BySni::new(read).ok_or_else(|| Error::Tls(rustls::Error::General("no certificate was given".to_owned())))?;
+    let certificates = BySni::new(read)
+        .map(Arc::new)
+        .ok_or_else(|| Error::Tls(rustls::Error::General("no certificate was given".to_owned())))?;
     let builder = ServerConfig::builder_with_provider(provider()).with_safe_default_protocol_versions()?;
     let builder = match client_ca {
         None => builder.with_no_client_auth(),
@@ -26,12 +42,12 @@ pub fn server(keys: &[KeyFiles], client_ca: Option<&Anchors>, alpn: &[&[u8]]) ->
             builder.with_client_cert_verifier(verifier)
         }
     };
-    let mut config = builder.with_cert_resolver(Arc::new(by_sni));
+    let mut config = builder.with_cert_resolver(certificates.clone());
     config.alpn_protocols = alpn.iter().map(|protocol| protocol.to_vec()).collect();
     // Ticket keys are made anew every six hours by the ticketer; the paper's bound is twelve.
     config.ticketer = ticketer()?;
     config.send_tls13_tickets = 1;
-    Ok(Arc::new(config))
+    Ok(Server { config: Arc::new(config), certificates })
 }
 
 /// Builds the client side: the peer is checked against `anchors`; `key` is shown where it asks for one.

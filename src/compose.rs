@@ -188,11 +188,6 @@ impl Gateway {
         self.status.begin_drain(grace);
     }
 
-    /// Runs a future on the control runtime, next to everything else.
-    pub fn block_on<T>(&self, future: impl Future<Output = T>) -> Option<T> {
-        self.runtime.as_ref().map(|runtime| runtime.block_on(future))
-    }
-
     /// Returns what waits until the gateway has drained.
     pub fn ended(&mut self) -> impl Future<Output = ()> + use<> {
         let ended = self.ended.take();

@@ -20,7 +20,7 @@ use tokio_rustls::{TlsAcceptor, TlsStream};
 use self::detect::Detected;
 use self::shared::Admitted;
 use crate::config::{Listener, ListenerLimits, ListenerProtocol};
-use crate::proxy::{Session, WorkerContext, carry};
+use crate::proxy::{Encrypted, Session, WorkerContext, carry};
 use crate::shutdown::Drain;
 use crate::stream::Stream;
 use crate::telemetry::metrics::{ListenerSeries, TcpSeries};
@@ -38,12 +38,13 @@ pub(crate) struct Local {
 }
 
 /// Serves one connection from its first byte to its end.
-pub(crate) async fn serve(local: Rc<Local>, mut stream: Stream, client: Option<IpAddr>, admitted: Admitted) {
+pub(crate) async fn serve(local: Rc<Local>, mut stream: Stream, client: Option<IpAddr>, mut admitted: Admitted) {
     stream.count(local.source.open());
     let listener = local.shared.listener();
     let mut timer = Timer::default();
     let deadline = after(Instant::now(), listener.limits.handshake_timeout);
-    let prepared = timer.bound(Some(deadline), Box::pin(prepare(&local, &listener, &mut stream, client))).await;
+    let preparing = Box::pin(prepare(&listener, &mut stream, client, &mut admitted));
+    let prepared = timer.bound(Some(deadline), preparing).await;
     let refusal = match prepared {
         Err(_) => Err("handshake_timeout"),
         Ok(result) => result,
@@ -55,7 +56,7 @@ pub(crate) async fn serve(local: Rc<Local>, mut stream: Stream, client: Option<I
             return;
         }
     };
-    let (stream, alpn) = match timer.bound(Some(deadline), Box::pin(secure(&local, stream))).await {
+    let (stream, encrypted, alpn) = match timer.bound(Some(deadline), Box::pin(secure(&local, stream))).await {
         Ok(Ok(secured)) => secured,
         Ok(Err(error)) => {
             local.series.refused("tls");
@@ -69,11 +70,10 @@ pub(crate) async fn serve(local: Rc<Local>, mut stream: Stream, client: Option<I
     };
     let session = Session::new(
         local.worker.clone(),
+        local.shared.clone(),
         listener.clone(),
-        local.shared.name.clone(),
-        local.shared.direction,
         client,
-        stream.is_tls(),
+        encrypted,
         local.series.clone(),
     );
     speak(&local, &listener, session, stream, alpn, &mut timer).await;
@@ -82,32 +82,34 @@ pub(crate) async fn serve(local: Rc<Local>, mut stream: Stream, client: Option<I
 
 /// Reads what comes before TLS and HTTP; returns who the client is.
 async fn prepare(
-    local: &Local,
     listener: &Listener,
     stream: &mut Stream,
     client: Option<IpAddr>,
+    admitted: &mut Admitted,
 ) -> Result<Option<IpAddr>, &'static str> {
-    let client = if listener.proxy_protocol {
-        match proxy_protocol::read(stream).await {
-            Ok(Some(said)) => Some(said),
-            // LOCAL or UNKNOWN: the balancer speaks for itself.
-            Ok(None) => client,
-            Err(error) => {
-                tracing::debug!(listener = listener.name, %error, "A connection had no PROXY header.");
-                return Err("proxy_header");
-            }
+    if !listener.proxy_protocol {
+        return Ok(client);
+    }
+    match proxy_protocol::read(stream).await {
+        Ok(Some(said)) => {
+            admitted.count(said)?;
+            Ok(Some(said))
         }
-    } else {
-        client
-    };
-    if local.drain.is_draining() { Err("draining") } else { Ok(client) }
+        // LOCAL or UNKNOWN: the balancer speaks for itself.
+        Ok(None) => Ok(client),
+        Err(error) => {
+            tracing::debug!(listener = listener.name, %error, "A connection had no PROXY header.");
+            Err("proxy_header")
+        }
+    }
 }
 
-async fn secure(local: &Local, stream: Stream) -> std::io::Result<(Stream, Option<Vec<u8>>)> {
-    let Some(config) = local.shared.tls() else { return Ok((stream, None)) };
-    let session = TlsAcceptor::from(config).accept(stream).await?;
+async fn secure(local: &Local, stream: Stream) -> std::io::Result<(Stream, Option<Encrypted>, Option<Vec<u8>>)> {
+    let Some(server) = local.shared.tls() else { return Ok((stream, None, None)) };
+    let session = TlsAcceptor::from(server.config.clone()).accept(stream).await?;
     let alpn = session.get_ref().1.alpn_protocol().map(<[u8]>::to_vec);
-    Ok((Stream::from(TlsStream::from(session)), alpn))
+    let name = session.get_ref().1.server_name().map(ToOwned::to_owned);
+    Ok((Stream::from(TlsStream::from(session)), Some(Encrypted { server, name }), alpn))
 }
 
 async fn speak(
@@ -139,7 +141,7 @@ async fn speak(
     if alpn.as_deref() == Some(b"h2") {
         return serve_http2(stream, BytesMut::new(), limits, local, session).await;
     }
-    let sniffs = protocol == ListenerProtocol::Auto && local.shared.carries_tcp(&local.worker.table());
+    let sniffs = protocol == ListenerProtocol::Auto && local.shared.carries_tcp(&session.table());
     let mut drain = local.drain.clone();
     let detecting = detect::protocol(&mut stream, sniffs, &mut drain);
     match timer.bound(Some(deadline), detecting).await {

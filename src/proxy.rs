@@ -26,7 +26,7 @@ use http::uri::{PathAndQuery, Scheme};
 use http::{HeaderValue, Method, Request, StatusCode, header, response};
 use tokio::time::Instant;
 
-pub(crate) use self::session::{HeldFailed, Session, WorkerContext};
+pub(crate) use self::session::{Encrypted, HeldFailed, Session, WorkerContext};
 pub(crate) use self::tcp::carry;
 
 use self::account::{Account, InFlight};
@@ -119,7 +119,10 @@ impl Session {
         if too_far {
             return Err(Failure::Loop);
         }
-        let table = self.worker().table();
+        if !self.covers(host) {
+            return Err(Failure::Misdirected);
+        }
+        let table = self.table();
         let listener = table.listener(self.listener_name()).ok_or(Failure::NoRoute)?;
         let route = listener.route(host, parts.uri.path()).ok_or(Failure::NoRoute)?;
         account.routed(&route.name);

@@ -63,11 +63,6 @@ impl Stream {
         }
     }
 
-    /// Tells whether TLS runs on this stream.
-    pub(crate) fn is_tls(&self) -> bool {
-        matches!(self.kind, Kind::Tls(_))
-    }
-
     /// Shuts the sending half of the stream down; TLS says `close_notify` first.
     pub(crate) fn poll_close(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(self).poll_shutdown(context)

@@ -90,6 +90,8 @@ struct State {
     crew: Arc<Crew>,
     number: usize,
     listening: HashMap<Arc<str>, Listening>,
+    /// Listeners that are gone and whose last connections are not.
+    leaving: Vec<Rc<Local>>,
 }
 
 async fn run(parts: Parts, mut commands: mpsc::UnboundedReceiver<Command>) {
@@ -102,7 +104,7 @@ async fn run(parts: Parts, mut commands: mpsc::UnboundedReceiver<Command>) {
         epoch,
         held_failed,
     );
-    let mut state = State { context, crew, number, listening: HashMap::new() };
+    let mut state = State { context, crew, number, listening: HashMap::new(), leaving: Vec::new() };
     let mut sweep = tokio::time::interval(SWEEP);
     sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -118,7 +120,7 @@ async fn run(parts: Parts, mut commands: mpsc::UnboundedReceiver<Command>) {
                 None => return,
             },
             Some(handoff) = handoffs.recv() => state.adopt(handoff),
-            now = sweep.tick() => state.context.sweep(now),
+            now = sweep.tick() => state.sweep(now),
         }
     }
 }
@@ -144,25 +146,46 @@ impl State {
         });
         if let Some(before) = self.listening.insert(name, Listening { local, stop, end, stopped: Some(stopped) }) {
             // Same name, another address: the old sockets retire.
-            before.stop.begin();
-            before.end.begin();
+            self.leave(before);
         }
     }
 
     fn retire(&mut self, name: &str) {
         if let Some(listening) = self.listening.remove(name) {
-            listening.stop.begin();
-            listening.end.begin();
+            self.leave(listening);
         }
+    }
+
+    /// Stops accepting, then lets connections end in order.
+    fn leave(&mut self, listening: Listening) {
+        let Listening { local, stop, end, stopped } = listening;
+        self.leaving.push(local);
+        stop.begin();
+        tokio::task::spawn_local(async move {
+            if let Some(stopped) = stopped {
+                let _ = stopped.await;
+            }
+            end.begin();
+        });
     }
 
     fn adopt(&self, handoff: Handoff) {
-        if let Some(listening) = self.listening.get(&handoff.shared.name) {
-            listener::adopt(listening.local.clone(), handoff);
+        let here = self.listening.values().map(|listening| &listening.local).chain(&self.leaving);
+        if let Some(local) = here.into_iter().find(|local| Arc::ptr_eq(&local.shared, &handoff.shared)) {
+            listener::adopt(local.clone(), handoff);
+        } else {
+            tracing::warn!(listener = &*handoff.shared.name, "A connection came over after its listener was gone.");
         }
     }
 
+    fn sweep(&mut self, now: Instant) {
+        // What another worker is about to hand over counts as open too.
+        self.leaving.retain(|local| local.shared.open() > 0);
+        self.context.sweep(now);
+    }
+
     async fn drain(&mut self, until: Instant, handoffs: &mut mpsc::UnboundedReceiver<Handoff>) {
+        self.crew.close();
         for listening in self.listening.values() {
             listening.stop.begin();
         }

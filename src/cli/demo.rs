@@ -87,6 +87,7 @@ impl Demo {
         let folder = Folder::new()?;
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).thread_name("demo").enable_all().build()?;
+        let (waiting, signals) = super::run::signals()?;
         let instances = runtime.block_on(async { start_instances() })?;
         let file = folder.0.join("demo.toml");
         let options = Options {
@@ -112,12 +113,12 @@ impl Demo {
             admin: Client::new(gateway.admin.clone(), PATIENCE),
         };
         runtime.spawn(traffic.run());
-        let exit = super::run::serve(&mut gateway);
+        waiting.block_on(super::run::serve(&mut gateway, signals));
         runtime.shutdown_background();
         gateway.finish();
         drop(folder);
         print("Ended.\n");
-        Ok(exit)
+        Ok(Exit::Done)
     }
 }
 

@@ -9,6 +9,7 @@ use clap::Args;
 use meshless::compose::{Gateway, Options, StartError};
 use meshless::telemetry::log::{self, LogFormat};
 use meshless_platforms::{Process, Surroundings};
+use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{Exit, complain};
@@ -36,53 +37,62 @@ impl Run {
         };
         let sets: BTreeMap<_, _> = self.sets.into_iter().collect();
         let options = Options { paths: self.config, sets, surroundings: Arc::new(Process), log_level };
+        // Before anything runs: a signal that comes while it starts is handled as soon as it has.
+        let (runtime, signals) = match signals() {
+            Ok(handled) => handled,
+            Err(error) => return complain(&format!("signals: {error}\n"), Exit::Failed),
+        };
         let mut gateway = match Gateway::start(options) {
             Ok(gateway) => gateway,
             Err(error @ StartError::Configuration(_)) => return complain(&format!("{error}\n"), Exit::Wrong),
             Err(error) => return complain(&format!("meshless: {error}\n"), Exit::Failed),
         };
         tracing::info!(admin = %gateway.admin, version = env!("CARGO_PKG_VERSION"), "Started.");
-        let exit = serve(&mut gateway);
+        runtime.block_on(serve(&mut gateway, signals));
         gateway.finish();
-        exit
+        Exit::Done
     }
+}
+
+/// What a person or a supervisor may tell the process.
+pub(super) struct Signals {
+    hangup: Signal,
+    interrupt: Signal,
+    terminate: Signal,
 }
 
 /// Handles signals until the gateway has ended.
-pub(super) fn serve(gateway: &mut Gateway) -> Exit {
-    let ended = gateway.ended();
-    let handled = gateway.block_on(async {
-        let (mut hangup, mut interrupt, mut terminate) = signals()?;
-        let mut ended = std::pin::pin!(ended);
-        let mut draining = false;
-        loop {
-            let grace = tokio::select! {
-                () = &mut ended => return Ok(Exit::Done),
-                _ = hangup.recv() => {
-                    gateway.reload();
-                    continue;
-                }
-                _ = interrupt.recv() => false,
-                _ = terminate.recv() => true,
-            };
-            if draining {
-                tracing::warn!("A second signal: ending at once.");
-                return Ok(Exit::Done);
+pub(super) async fn serve(gateway: &mut Gateway, mut signals: Signals) {
+    let mut ended = std::pin::pin!(gateway.ended());
+    let mut draining = false;
+    loop {
+        let grace = tokio::select! {
+            () = &mut ended => return,
+            _ = signals.hangup.recv() => {
+                gateway.reload();
+                continue;
             }
-            draining = true;
-            gateway.drain(grace);
+            _ = signals.interrupt.recv() => false,
+            _ = signals.terminate.recv() => true,
+        };
+        if draining {
+            tracing::warn!("A second signal: ending at once.");
+            return;
         }
-    });
-    match handled {
-        Some(Ok(exit)) => exit,
-        Some(Err(error)) => {
-            let error: io::Error = error;
-            complain(&format!("signals: {error}\n"), Exit::Failed)
-        }
-        None => Exit::Failed,
+        draining = true;
+        gateway.drain(grace);
     }
 }
 
-fn signals() -> io::Result<(Signal, Signal, Signal)> {
-    Ok((signal(SignalKind::hangup())?, signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?))
+/// Takes the signals over, and the runtime to wait for them on.
+pub(super) fn signals() -> io::Result<(Runtime, Signals)> {
+    let runtime = Builder::new_current_thread().enable_all().build()?;
+    let entered = runtime.enter();
+    let signals = Signals {
+        hangup: signal(SignalKind::hangup())?,
+        interrupt: signal(SignalKind::interrupt())?,
+        terminate: signal(SignalKind::terminate())?,
+    };
+    drop(entered);
+    Ok((runtime, signals))
 }

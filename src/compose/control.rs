@@ -211,6 +211,7 @@ impl Control {
         // From here on nothing can fail.
         self.targets.commit(opened, &self.metrics);
         self.plan = plan;
+        self.listeners.leave(&config, &self.table.load());
         self.publish();
         self.listeners.commit(listening, &self.workers);
         self.version += 1;

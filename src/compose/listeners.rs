@@ -3,12 +3,15 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use meshless_certs::Server;
+
 use super::tls::Built;
 use crate::config::{Config, ListenAddress, Listener};
 use crate::listener::Shared;
 use crate::sockets::{self, BindError, Sockets};
 use crate::target::Node;
 use crate::telemetry::metrics::Direction;
+use crate::upstream::Table;
 use crate::worker::{Command, Worker};
 
 /// The listeners that run.
@@ -27,7 +30,7 @@ pub(super) struct Running {
 
 /// What a new configuration needs, bound but not yet in force.
 pub(super) struct Opened {
-    kept: Vec<(String, Arc<Listener>, Option<Arc<rustls::ServerConfig>>)>,
+    kept: Vec<(String, Arc<Listener>, Option<Arc<Server>>)>,
     bound: Vec<(Running, Sockets)>,
 }
 
@@ -43,7 +46,7 @@ impl Listeners {
                 opened.kept.push((listener.name.clone(), Arc::new(listener.clone()), server));
                 continue;
             }
-            let sockets = sockets::bind(&listener.listen, workers)?;
+            let sockets = sockets::bind(&listener.listen, workers, self.gives_up(&listener.listen, config))?;
             let shared = Shared::new(Arc::new(listener.clone()), server, direction(listener));
             let running = Running { configured: listener.listen.clone(), address: sockets.address.clone(), shared };
             opened.bound.push((running, sockets));
@@ -51,9 +54,27 @@ impl Listeners {
         Ok(opened)
     }
 
+    /// Tells whether a listener that runs now leaves an address to another one: it was renamed, or two change places.
+    fn gives_up(&self, address: &ListenAddress, config: &Config) -> bool {
+        self.running.iter().any(|(name, running)| {
+            let stays = || config.listeners.iter().any(|one| one.name == *name && one.listen == running.configured);
+            running.address == *address && !stays()
+        })
+    }
+
+    /// Lets listeners that are no longer configured go on by a table until their connections have ended.
+    pub(super) fn leave(&self, config: &Config, table: &Arc<Table>) {
+        for (name, running) in &self.running {
+            if !config.listeners.iter().any(|one| one.name == *name) {
+                running.shared.leave(table.clone());
+            }
+        }
+    }
+
     /// Starts what is new, changes what stays, ends what is gone.
     pub(super) fn commit(&mut self, opened: Opened, workers: &[Worker]) {
         let mut next = BTreeMap::new();
+        let taken: Vec<_> = opened.bound.iter().map(|(running, _)| running.address.clone()).collect();
         for (name, listener, tls) in opened.kept {
             if let Some(running) = self.running.remove(&name) {
                 running.shared.replace(listener, tls);
@@ -63,7 +84,9 @@ impl Listeners {
         for (running, sockets) in opened.bound {
             // The same name at another place: the old one ends as the new one begins.
             if let Some(before) = self.running.remove(&*running.shared.name) {
-                retire(&before, workers);
+                if !taken.contains(&before.address) {
+                    remove_socket(&before);
+                }
             }
             tracing::info!(listener = &*running.shared.name, address = %running.address, "Listening.");
             for (worker, socket) in workers.iter().zip(sockets.each) {
@@ -73,7 +96,12 @@ impl Listeners {
         }
         for before in self.running.values() {
             tracing::info!(listener = &*before.shared.name, "A listener ends.");
-            retire(before, workers);
+            if !taken.contains(&before.address) {
+                remove_socket(before);
+            }
+            for worker in workers {
+                let _ = worker.commands.send(Command::Retire { name: before.shared.name.clone() });
+            }
         }
         self.running = next;
     }
@@ -83,17 +111,17 @@ impl Listeners {
     }
 
     /// Removes Unix sockets from the file system, so that nobody finds a dead one.
-    pub(super) fn remove_sockets(&self) {
-        for running in self.running.values() {
+    pub(super) fn remove_sockets(&mut self) {
+        for running in std::mem::take(&mut self.running).values() {
             remove_socket(running);
         }
     }
 }
 
-fn retire(running: &Running, workers: &[Worker]) {
-    remove_socket(running);
-    for worker in workers {
-        let _ = worker.commands.send(Command::Retire { name: running.shared.name.clone() });
+/// However control ends.
+impl Drop for Listeners {
+    fn drop(&mut self) {
+        self.remove_sockets();
     }
 }
 

@@ -3,9 +3,9 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use meshless_certs::{Anchors, KeyFiles};
+use meshless_certs::{Anchors, KeyFiles, Server};
+use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
-use rustls::{ClientConfig, ServerConfig};
 
 use super::StartError;
 use crate::config::{
@@ -16,7 +16,7 @@ use crate::upstream::plan::TlsClient;
 /// Everything that was built; one value for one configuration.
 #[derive(Debug, Default)]
 pub(super) struct Built {
-    servers: HashMap<String, Arc<ServerConfig>>,
+    servers: HashMap<String, Arc<Server>>,
     clients: HashMap<UpstreamTls, Arc<TlsClient>>,
 }
 
@@ -42,7 +42,7 @@ impl Built {
         Ok(built)
     }
 
-    pub(super) fn server(&self, listener: &str) -> Option<Arc<ServerConfig>> {
+    pub(super) fn server(&self, listener: &str) -> Option<Arc<Server>> {
         self.servers.get(listener).cloned()
     }
 
@@ -51,7 +51,7 @@ impl Built {
     }
 }
 
-fn server(listener: &Listener) -> Result<Option<Arc<ServerConfig>>, StartError> {
+fn server(listener: &Listener) -> Result<Option<Arc<Server>>, StartError> {
     let ListenerTls::Server { certs, client_ca } = &listener.tls else { return Ok(None) };
     let keys: Vec<_> = certs.iter().map(files).collect();
     let anchors = client_ca.as_ref().map(|path| Anchors::File(path.clone()));
@@ -60,7 +60,7 @@ fn server(listener: &Listener) -> Result<Option<Arc<ServerConfig>>, StartError> 
         ListenerProtocol::Tcp | ListenerProtocol::TlsPassthrough => &[],
     };
     meshless_certs::server(&keys, anchors.as_ref(), alpn)
-        .map(Some)
+        .map(|server| Some(Arc::new(server)))
         .map_err(|error| StartError::Unusable(format!("listener `{}`: tls: {error}", listener.name)))
 }
 

@@ -40,37 +40,36 @@ impl Socket {
         match self {
             Self::Tcp(socket) => {
                 let (stream, client) = socket.accept().await?;
-                stream.set_nodelay(true)?;
+                // A client that has left already may make this fail; reading from it will tell.
+                let _ = stream.set_nodelay(true);
                 Ok(Accepted::Tcp(stream, client.ip()))
             }
             Self::Unix(socket) => Ok(Accepted::Unix(socket.accept().await?.0)),
         }
     }
 
-    /// Takes what waits in the kernel's queue, whether the runtime has heard of it or not, and closes the socket.
-    fn rest(self) -> Vec<Accepted> {
-        let mut all = Vec::new();
-        match self {
-            Self::Tcp(socket) => {
-                let Ok(socket) = socket.into_std() else { return all };
-                while let Some((stream, client)) = next(|| socket.accept()) {
-                    let ready = stream.set_nonblocking(true).and_then(|()| stream.set_nodelay(true));
-                    if let Ok(stream) = ready.and_then(|()| TcpStream::from_std(stream)) {
-                        all.push(Accepted::Tcp(stream, client.ip()));
-                    }
-                }
-            }
-            Self::Unix(socket) => {
-                let Ok(socket) = socket.into_std() else { return all };
-                while let Some((stream, _)) = next(|| socket.accept()) {
-                    let ready = stream.set_nonblocking(true);
-                    if let Ok(stream) = ready.and_then(|()| UnixStream::from_std(stream)) {
-                        all.push(Accepted::Unix(stream));
-                    }
-                }
-            }
+    fn into_std(self) -> io::Result<ListenSocket> {
+        Ok(match self {
+            Self::Tcp(socket) => ListenSocket::Tcp(socket.into_std()?),
+            Self::Unix(socket) => ListenSocket::Unix(socket.into_std()?),
+        })
+    }
+}
+
+/// Asks the kernel itself: the runtime may not have heard of the newest connections yet.
+fn accept_waiting(socket: &ListenSocket) -> io::Result<Accepted> {
+    match socket {
+        ListenSocket::Tcp(socket) => {
+            let (stream, client) = socket.accept()?;
+            stream.set_nonblocking(true)?;
+            let _ = stream.set_nodelay(true);
+            Ok(Accepted::Tcp(TcpStream::from_std(stream)?, client.ip()))
         }
-        all
+        ListenSocket::Unix(socket) => {
+            let (stream, _) = socket.accept()?;
+            stream.set_nonblocking(true)?;
+            Ok(Accepted::Unix(UnixStream::from_std(stream)?))
+        }
     }
 }
 
@@ -105,18 +104,12 @@ pub(crate) async fn accept(local: Rc<Local>, socket: ListenSocket, crew: Arc<Cre
             }
         }
     }
-    for accepted in socket.rest() {
-        take(&local, accepted, &crew, here);
-    }
-}
-
-/// Accepts the next connection that waits; passes over those that were given up meanwhile.
-fn next<T>(accept: impl Fn() -> io::Result<T>) -> Option<T> {
+    let Ok(socket) = socket.into_std() else { return };
     loop {
-        match accept() {
-            Ok(accepted) => return Some(accepted),
+        match accept_waiting(&socket) {
+            Ok(accepted) => take(&local, accepted, &crew, here),
             Err(error) if is_of_the_connection(&error) => {}
-            Err(_) => return None,
+            Err(_) => return,
         }
     }
 }

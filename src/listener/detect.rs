@@ -3,19 +3,24 @@
 use std::future::poll_fn;
 use std::io::Cursor;
 use std::task::{Poll, ready};
+use std::time::Duration;
 
 use bytes::BytesMut;
 use rustls::server::Acceptor;
+use tokio::time::Instant;
 
 use crate::http1::wire::poll_read_scratch;
 use crate::http2::PREFACE;
 use crate::shutdown::Drain;
 use crate::stream::Stream;
+use crate::timer::{Timer, after};
 
 /// Longest method by which HTTP is recognised.
 const MAX_METHOD: usize = 24;
 /// Largest `ClientHello` that is looked at, in bytes: the largest that TLS can send in one record and a bit.
 const MAX_HELLO: usize = 20 * 1024;
+/// While draining, a connection that was just accepted may still say what it came for.
+const DRAIN_FIRST: Duration = Duration::from_secs(1);
 
 /// What a client speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,9 +30,10 @@ pub(super) enum Detected {
     Http2,
 }
 
-/// Reads until the protocol is clear. `None`: the client left, or said nothing until the drain began.
+/// Reads until the protocol is clear. `None`: the client left, or said nothing while the drain began.
 pub(super) async fn protocol(stream: &mut Stream, sniffs: bool, drain: &mut Drain) -> Option<(Detected, BytesMut)> {
     let mut buffer = BytesMut::new();
+    let (deadline, mut timer) = (after(Instant::now(), DRAIN_FIRST), Timer::default());
     loop {
         if let Some(detected) = detect(&buffer, sniffs) {
             return Some((detected, buffer));
@@ -38,7 +44,7 @@ pub(super) async fn protocol(stream: &mut Stream, sniffs: bool, drain: &mut Drai
                 bytes.len()
             });
             if read.is_pending() && buffer.is_empty() && drain.poll_draining(context).is_ready() {
-                return Poll::Ready(Ok(0));
+                return timer.poll_expired(context, deadline).map(|()| Ok(0));
             }
             read
         });

@@ -2,11 +2,11 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
-use rustls::ServerConfig;
+use meshless_certs::Server;
 use tokio::sync::mpsc;
 
 use crate::config::{Listener, UpstreamProtocol};
@@ -19,26 +19,29 @@ pub(crate) struct Shared {
     pub(crate) name: Arc<str>,
     pub(crate) direction: Direction,
     listener: ArcSwap<Listener>,
-    tls: ArcSwapOption<ServerConfig>,
+    tls: ArcSwapOption<Server>,
+    /// What connections go on by when the listener is gone from the configuration.
+    last_table: ArcSwapOption<Table>,
     open: AtomicUsize,
     /// The only lock on the way of a connection; requests never see it.
     by_address: Mutex<HashMap<IpAddr, usize>>,
 }
 
 impl Shared {
-    pub(crate) fn new(listener: Arc<Listener>, tls: Option<Arc<ServerConfig>>, direction: Direction) -> Arc<Self> {
+    pub(crate) fn new(listener: Arc<Listener>, tls: Option<Arc<Server>>, direction: Direction) -> Arc<Self> {
         Arc::new(Self {
             name: Arc::from(listener.name.as_str()),
             direction,
             listener: ArcSwap::new(listener),
             tls: ArcSwapOption::new(tls),
+            last_table: ArcSwapOption::empty(),
             open: AtomicUsize::new(0),
             by_address: Mutex::default(),
         })
     }
 
     /// Takes a changed configuration over; connections that are open keep the old one.
-    pub(crate) fn replace(&self, listener: Arc<Listener>, tls: Option<Arc<ServerConfig>>) {
+    pub(crate) fn replace(&self, listener: Arc<Listener>, tls: Option<Arc<Server>>) {
         self.listener.store(listener);
         self.tls.store(tls);
     }
@@ -47,8 +50,19 @@ impl Shared {
         self.listener.load_full()
     }
 
-    pub(crate) fn tls(&self) -> Option<Arc<ServerConfig>> {
+    pub(crate) fn tls(&self) -> Option<Arc<Server>> {
         self.tls.load_full()
+    }
+
+    /// The listener goes: what is under way on its connections still ends by this table.
+    pub(crate) fn leave(&self, table: Arc<Table>) {
+        self.last_table.store(Some(table));
+    }
+
+    /// Returns the table that a listener that is gone left.
+    pub(crate) fn last_table(&self) -> Option<Arc<Table>> {
+        // Hardly ever there, so look before an owner is counted.
+        self.last_table.load().as_ref().cloned()
     }
 
     /// Returns how many connections are open.
@@ -75,15 +89,9 @@ impl Shared {
             return Err("limit_connections");
         }
         let mut admitted = Admitted { shared: self.clone(), counted: None };
-        let limit = listener.limits.connections_per_address;
-        if let Some(address) = client.filter(|address| limit > 0 && !address.to_canonical().is_loopback()) {
-            let mut by_address = self.by_address.lock().unwrap_or_else(PoisonError::into_inner);
-            let count = by_address.entry(address).or_default();
-            if *count >= limit {
-                return Err("limit_connections_per_address");
-            }
-            *count += 1;
-            admitted.counted = Some(address);
+        // Behind a balancer the client is known when its PROXY header was read.
+        if let Some(client) = client.filter(|_| !listener.proxy_protocol) {
+            admitted.count(client)?;
         }
         Ok(admitted)
     }
@@ -94,6 +102,24 @@ impl Shared {
 pub(crate) struct Admitted {
     shared: Arc<Shared>,
     counted: Option<IpAddr>,
+}
+
+impl Admitted {
+    /// Counts the connection as one of a client's, or says which limit keeps it out.
+    pub(super) fn count(&mut self, client: IpAddr) -> Result<(), &'static str> {
+        let limit = self.shared.listener.load().limits.connections_per_address;
+        if limit == 0 || client.to_canonical().is_loopback() || self.counted.is_some() {
+            return Ok(());
+        }
+        let mut by_address = self.shared.by_address.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = by_address.entry(client).or_default();
+        if *count >= limit {
+            return Err("limit_connections_per_address");
+        }
+        *count += 1;
+        self.counted = Some(client);
+        Ok(())
+    }
 }
 
 impl Drop for Admitted {
@@ -116,6 +142,7 @@ impl Drop for Admitted {
 pub(crate) struct Crew {
     loads: Vec<AtomicUsize>,
     handoffs: Vec<mpsc::UnboundedSender<Handoff>>,
+    closed: AtomicBool,
 }
 
 /// A connection that one worker accepted and another serves.
@@ -158,12 +185,21 @@ pub(crate) enum HandedStream {
 
 impl Crew {
     pub(crate) fn new(handoffs: Vec<mpsc::UnboundedSender<Handoff>>) -> Arc<Self> {
-        Arc::new(Self { loads: handoffs.iter().map(|_| AtomicUsize::new(0)).collect(), handoffs })
+        Arc::new(Self {
+            loads: handoffs.iter().map(|_| AtomicUsize::new(0)).collect(),
+            handoffs,
+            closed: AtomicBool::new(false),
+        })
     }
 
     /// Returns how many connections a worker has.
     pub(crate) fn load(&self, worker: usize) -> usize {
         self.loads.get(worker).map_or(0, |load| load.load(Ordering::Relaxed))
+    }
+
+    /// The process ends: workers keep what they accept, because another one may be gone before it could serve.
+    pub(crate) fn close(&self) {
+        self.closed.store(true, Ordering::Relaxed);
     }
 
     /// Places one more connection that `here` accepted: there, unless another worker has clearly fewer. Few connections
@@ -173,7 +209,8 @@ impl Crew {
         let mine = self.load(here);
         let least = (0..self.loads.len()).min_by_key(|&worker| self.load(worker)).unwrap_or(here);
         let slack = mine / 16;
-        let worker = if mine > self.load(least) + slack { least } else { here };
+        let keeps = self.closed.load(Ordering::Relaxed) || mine <= self.load(least) + slack;
+        let worker = if keeps { here } else { least };
         if let Some(load) = self.loads.get(worker) {
             load.fetch_add(1, Ordering::Relaxed);
         }

@@ -65,6 +65,8 @@ pub(crate) enum Failure {
     Limit(Limit),
     /// The client sent what we do not take.
     Malformed(Reject),
+    /// The certificate of its connection is not good for its host.
+    Misdirected,
     /// The service has no endpoint.
     NoEndpoint,
     NoRoute,
@@ -85,6 +87,7 @@ impl Failure {
             Self::Deadline => StatusCode::GATEWAY_TIMEOUT,
             Self::Loop => StatusCode::LOOP_DETECTED,
             Self::Malformed(reject) => reject.status(),
+            Self::Misdirected => StatusCode::MISDIRECTED_REQUEST,
             Self::NoRoute => StatusCode::NOT_FOUND,
             Self::SlowBody | Self::SlowHead => StatusCode::REQUEST_TIMEOUT,
         }
@@ -98,9 +101,13 @@ impl Failure {
             Self::Malformed(_) | Self::SlowBody | Self::SlowHead => 13,
             Self::Deadline => GRPC_DEADLINE_EXCEEDED,
             Self::NoRoute | Self::Loop => 12,
-            Self::BadReply(_) | Self::Broken(_) | Self::ConnectFailed(_) | Self::Limit(_) | Self::NoEndpoint => {
-                GRPC_UNAVAILABLE
-            }
+            // On another connection it may work, which is what UNAVAILABLE says.
+            Self::BadReply(_)
+            | Self::Broken(_)
+            | Self::ConnectFailed(_)
+            | Self::Limit(_)
+            | Self::Misdirected
+            | Self::NoEndpoint => GRPC_UNAVAILABLE,
         }
     }
 
@@ -117,6 +124,7 @@ impl Failure {
             Self::Limit(Limit::Requests) => "limit_requests",
             Self::Loop => "loop",
             Self::Malformed(reject) => reject.label(),
+            Self::Misdirected => "misdirected",
             Self::NoEndpoint => "no_endpoint",
             Self::NoRoute => "no_route",
             Self::SlowBody => "slow_body",
@@ -137,6 +145,7 @@ impl Failure {
             Self::Limit(Limit::Requests) => "too many requests are in flight (`limits.requests`)".to_owned(),
             Self::Loop => "the request passed too many proxies: it goes in circles".to_owned(),
             Self::Malformed(reject) => reject.to_string(),
+            Self::Misdirected => "this connection's certificate is not good for this host; open another one".to_owned(),
             Self::NoEndpoint => "the service has no endpoint (see `/endpoints` of the admin interface)".to_owned(),
             Self::NoRoute => "no route matches this host and path".to_owned(),
             Self::SlowBody => "the client sent nothing more of its body".to_owned(),

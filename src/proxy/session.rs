@@ -16,8 +16,9 @@ use tokio::time::Instant;
 use super::headers::Sender;
 use crate::config::{Listener, ListenerLimits};
 use crate::follow::removals::Standing;
+use crate::listener::Shared;
 use crate::telemetry::access_log::{Lane, Record};
-use crate::telemetry::metrics::{Direction, ListenerSeries, RequestSeries, WorkerMetrics};
+use crate::telemetry::metrics::{ListenerSeries, RequestSeries, WorkerMetrics};
 use crate::upstream::plan::Plan;
 use crate::upstream::pool::{Pools, Series};
 use crate::upstream::{Member, Table, Upstream};
@@ -137,36 +138,60 @@ impl WorkerContext {
     }
 }
 
+/// What is known of a connection that came by TLS.
+#[derive(Debug)]
+pub(crate) struct Encrypted {
+    /// What its handshake was made with.
+    pub(crate) server: Arc<meshless_certs::Server>,
+    /// The name that the client asked for.
+    pub(crate) name: Option<String>,
+}
+
 /// What requests of one client connection share.
 #[derive(Debug)]
 pub(crate) struct Session {
     worker: Rc<WorkerContext>,
+    shared: Arc<Shared>,
+    /// As it was when the connection began.
     listener: Arc<Listener>,
-    name: Arc<str>,
-    direction: Direction,
     client: Option<IpAddr>,
-    tls: bool,
+    tls: Option<Encrypted>,
     listener_series: Rc<ListenerSeries>,
     last_requests: RefCell<Option<(Arc<str>, Rc<RequestSeries>)>>,
 }
 
 impl Session {
-    #[allow(clippy::too_many_arguments, reason = "the facts of one connection, in one place")]
     pub(crate) fn new(
         worker: Rc<WorkerContext>,
+        shared: Arc<Shared>,
         listener: Arc<Listener>,
-        name: Arc<str>,
-        direction: Direction,
         client: Option<IpAddr>,
-        tls: bool,
+        tls: Option<Encrypted>,
         listener_series: Rc<ListenerSeries>,
     ) -> Rc<Self> {
         let last_requests = RefCell::default();
-        Rc::new(Self { worker, listener, name, direction, client, tls, listener_series, last_requests })
+        Rc::new(Self { worker, shared, listener, client, tls, listener_series, last_requests })
     }
 
     pub(crate) fn worker(&self) -> &Rc<WorkerContext> {
         &self.worker
+    }
+
+    /// Returns what requests are decided by: the table in force, or the last one of a listener that is gone.
+    pub(crate) fn table(&self) -> Arc<Table> {
+        let table = self.worker.table();
+        match self.shared.last_table() {
+            Some(last) if table.listener(&self.shared.name).is_none() => last,
+            _ => table,
+        }
+    }
+
+    /// Tells whether a host may be asked for on this connection: a client that asked for another name by SNI was shown
+    /// a certificate, and so a place, that may have nothing to do with this host.
+    pub(super) fn covers(&self, host: &str) -> bool {
+        let Some(Encrypted { server, name: Some(name) }) = &self.tls else { return true };
+        let host = crate::route::without_port(host);
+        host.eq_ignore_ascii_case(name) || server.covers(name, host)
     }
 
     pub(crate) fn limits(&self) -> &ListenerLimits {
@@ -174,7 +199,7 @@ impl Session {
     }
 
     pub(crate) fn listener_name(&self) -> &str {
-        &self.name
+        &self.shared.name
     }
 
     pub(crate) fn client(&self) -> Option<IpAddr> {
@@ -182,7 +207,7 @@ impl Session {
     }
 
     pub(super) fn sender(&self) -> Sender {
-        Sender { address: self.client, tls: self.tls }
+        Sender { address: self.client, tls: self.tls.is_some() }
     }
 
     /// A request of this connection was malformed.
@@ -206,13 +231,13 @@ impl Session {
         {
             return series.clone();
         }
-        let key = (self.name.clone(), Arc::from(service));
+        let key = (self.shared.name.clone(), Arc::from(service));
         let series = self
             .worker
             .requests
             .borrow_mut()
             .entry(key)
-            .or_insert_with(|| self.worker.metrics.request(self.direction, &self.name, service))
+            .or_insert_with(|| self.worker.metrics.request(self.shared.direction, &self.shared.name, service))
             .clone();
         *self.last_requests.borrow_mut() = Some((Arc::from(service), series.clone()));
         series
@@ -226,7 +251,7 @@ impl Session {
         }
         let series = Rc::new(Series {
             service: self.worker.metrics.service(&upstream.name),
-            destination: self.worker.metrics.destination(self.direction, &upstream.name),
+            destination: self.worker.metrics.destination(self.shared.direction, &upstream.name),
         });
         services.insert(upstream.name.clone(), series.clone());
         series

@@ -32,7 +32,7 @@ async fn connect_and_carry(
     account: &mut Account,
 ) -> Result<(), Failure> {
     let worker = session.worker();
-    let table = worker.table();
+    let table = session.table();
     let listener = table.listener(session.listener_name()).ok_or(Failure::NoRoute)?;
     let route = listener.route(host, "/").ok_or(Failure::NoRoute)?;
     account.routed(&route.name);

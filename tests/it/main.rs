@@ -11,16 +11,24 @@
 mod architecture;
 mod check;
 mod demo;
+mod discovery_file;
 mod http1;
+mod lifecycle;
+mod limits;
 mod real_programs;
+mod reload;
 mod runbook;
 mod strict;
+mod tcp;
 mod texts_replayed;
+mod tls;
 mod wire_grpc;
 mod wire_http1;
 mod wire_http2;
 mod wire_retry;
 
+#[path = "../support/tls.rs"]
+mod authority;
 #[path = "../support/corpus.rs"]
 mod corpus;
 #[path = "../support/differential.rs"]
@@ -29,6 +37,10 @@ mod differential;
 mod gateway;
 #[path = "../support/invariants.rs"]
 mod invariants;
+#[path = "../support/plain.rs"]
+mod plain;
+#[path = "../support/process.rs"]
+mod process;
 #[path = "../support/texts.rs"]
 mod texts;
 #[path = "../support/upstream.rs"]

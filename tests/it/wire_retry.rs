@@ -9,7 +9,7 @@ use http::Response;
 use crate::gateway;
 use crate::upstream::Upstream;
 use crate::wire::{
-    End, END_HEADERS, END_STREAM, GOAWAY, HEADERS, SETTINGS, Wire, ask, block, h2_client, read, request, run,
+    END_HEADERS, END_STREAM, End, GOAWAY, HEADERS, SETTINGS, Wire, ask, block, h2_client, read, request, run,
 };
 
 const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
@@ -66,7 +66,10 @@ fn a_request_without_any_living_endpoint_is_503_connect_failed() {
         let mut client = Wire::connect(gateway.address("edge")).await;
         client.send("GET / HTTP/1.1\r\nhost: app\r\n\r\n").await;
         let (reply, _) = client.message().await;
-        assert_eq!((reply.status(), reply.get("meshless-error"), reply.has("connection")), (503, "connect_failed", false));
+        assert_eq!(
+            (reply.status(), reply.get("meshless-error"), reply.has("connection")),
+            (503, "connect_failed", false)
+        );
         gateway.wait_for_metric("response_total", &["error=\"connect_failed\"", "status_code=\"503\""], 1.0);
     });
 }
@@ -345,17 +348,17 @@ fn requests_beyond_the_last_stream_of_a_goaway_go_again_whatever_their_method() 
 fn requests_wait_for_a_place_on_the_only_session_and_get_it() {
     run(async {
         let upstream = Upstream::start().await;
-        let gateway = gateway::before(&[upstream.address])
-            .h2()
-            .policies("limits = { connections = 1, queue = \"10s\" }")
-            .start();
+        let gateway =
+            gateway::before(&[upstream.address]).h2().policies("limits = { connections = 1, queue = \"10s\" }").start();
         let client = h2_client(gateway.address("edge")).await;
         let mut settings = h2::server::Builder::new();
         settings.max_concurrent_streams(1);
         let asking: Vec<_> = (0..4)
             .map(|number| {
                 let client = client.clone();
-                tokio::spawn(async move { ask(&client, request("GET", &format!("/{number}")).body(()).unwrap()).await.0.status() })
+                tokio::spawn(async move {
+                    ask(&client, request("GET", &format!("/{number}")).body(()).unwrap()).await.0.status()
+                })
             })
             .collect();
         let begun = Instant::now();

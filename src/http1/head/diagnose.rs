@@ -9,27 +9,32 @@ use super::Reject;
 /// Returns what is wrong with a request head.
 pub(super) fn request(head: &[u8]) -> Reject {
     let (line, fields) = first_line(head);
+    request_line(line).unwrap_or_else(|| self::fields(fields, 2))
+}
+
+/// Returns what is wrong with a request line, if anything is.
+pub(super) fn request_line(line: &[u8]) -> Option<Reject> {
     if line.contains(&b'\r') {
-        return Reject::BareCarriageReturn { line: 1 };
+        return Some(Reject::BareCarriageReturn { line: 1 });
     }
     let mut words = line.split(|&byte| byte == b' ');
     let (Some(method), Some(target)) = (words.next(), words.next()) else {
-        return Reject::RequestLine;
+        return Some(Reject::RequestLine);
     };
     if !is_token(method) {
-        return Reject::Method;
+        return Some(Reject::Method);
     }
     if target.is_empty() {
-        return Reject::RequestLine;
+        return Some(Reject::RequestLine);
     }
     if target.iter().any(|byte| !byte.is_ascii_graphic()) {
-        return Reject::Target;
+        return Some(Reject::Target);
     }
     match (words.next(), words.next()) {
         // `GET /` alone is HTTP/0.9.
-        (None, _) => Reject::Version,
-        (Some(_), Some(_)) => Reject::RequestLine,
-        (Some(word), None) => version(word).unwrap_or_else(|| self::fields(fields, 2)),
+        (None, _) => Some(Reject::Version),
+        (Some(_), Some(_)) => Some(Reject::RequestLine),
+        (Some(word), None) => version(word),
     }
 }
 

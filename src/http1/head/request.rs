@@ -92,7 +92,11 @@ fn incomplete(window: &[u8], limits: &HeadLimits) -> Result<Option<RequestHead>,
     match window.first() {
         // Anything else, say a TLS hello, will never become a request: do not wait for its end.
         Some(&byte) if !is_token_byte(byte) && byte != b'\r' => Err(Reject::Method),
-        _ => Ok(None),
+        // Neither will what does not begin with a request line, say the first command of another protocol.
+        _ => match memchr::memchr(b'\n', window).and_then(|end| window.get(..end)?.strip_suffix(b"\r")) {
+            Some(line) if !line.is_empty() => diagnose::request_line(line).map_or(Ok(None), Err),
+            _ => Ok(None),
+        },
     }
 }
 
