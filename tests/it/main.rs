@@ -20,6 +20,8 @@ mod reload;
 mod strict;
 mod tcp;
 mod tls;
+mod runbook;
+mod texts_replayed;
 mod wire_grpc;
 mod wire_http1;
 mod wire_http2;
@@ -39,6 +41,8 @@ mod invariants;
 mod plain;
 #[path = "../support/process.rs"]
 mod process;
+#[path = "../support/texts.rs"]
+mod texts;
 #[path = "../support/upstream.rs"]
 mod upstream;
 #[path = "../support/wire.rs"]
