@@ -268,7 +268,12 @@ impl RequestBody {
         if let Some(sink) = self.owed.take() {
             sink.send(StatusCode::CONTINUE, &HeaderMap::new());
         }
-        let frame = ready!(poll_stream(&mut self.stream, &mut self.data_ended, &mut self.left, context));
+        let mut frame = ready!(poll_stream(&mut self.stream, &mut self.data_ended, &mut self.left, context));
+        if let Some(Ok(Frame::Trailers(trailers))) = &frame
+            && let Err(reject) = rules::check_trailers(trailers)
+        {
+            frame = Some(Err(BodyError::Malformed(reject)));
+        }
         if !matches!(frame, Some(Ok(Frame::Data(_)))) {
             self.ended = true;
         }

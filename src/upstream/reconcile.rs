@@ -1,6 +1,6 @@
 //! From snapshots to the next table (pure): what stays keeps its state, what did not change is taken over whole.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -23,7 +23,21 @@ pub(crate) struct Reconciler {
     last: HashMap<Target, Arc<[(Endpoint, Standing)]>>,
 }
 
-type MemberKey = (Target, Address, Option<String>);
+/// What was learnt of the endpoints that an upstream had.
+#[derive(Debug, Default)]
+struct Known {
+    by_target: HashMap<(Target, Address, Option<String>), Arc<MemberState>>,
+    /// Of targets that are gone: an address that was added to a static list makes another target of it.
+    orphans: HashMap<(Address, Option<String>), Arc<MemberState>>,
+}
+
+impl Known {
+    fn take(&mut self, target: &Target, endpoint: &Endpoint) -> Option<Arc<MemberState>> {
+        let (address, id) = (endpoint.address.clone(), endpoint.id.clone());
+        let key = (target.clone(), address.clone(), id.clone());
+        self.by_target.get(&key).cloned().or_else(|| self.orphans.remove(&(address, id)))
+    }
+}
 
 impl Reconciler {
     /// Builds the next table.
@@ -64,14 +78,22 @@ impl Reconciler {
         let policies = planned.policies.clone();
         // A connection that was opened under other rules must not serve under these: members begin anew.
         let keeps_members = before.is_some_and(|before| same_connections(&before.policies, &policies));
-        let mut known: HashMap<MemberKey, Arc<MemberState>> = HashMap::new();
+        let mut known = Known::default();
         if let Some(before) = before
             && keeps_members
         {
+            let mut targets = HashSet::new();
+            planned.from.for_each(&mut |target| {
+                targets.insert(target.clone());
+            });
             before.endpoints.for_each(&mut |set| {
                 for member in &set.members {
-                    let key = (set.target.clone(), member.endpoint.address.clone(), member.endpoint.id.clone());
-                    known.insert(key, member.state.clone());
+                    let (address, id) = (member.endpoint.address.clone(), member.endpoint.id.clone());
+                    if targets.contains(&set.target) {
+                        known.by_target.insert((set.target.clone(), address, id), member.state.clone());
+                    } else {
+                        known.orphans.insert((address, id), member.state.clone());
+                    }
                 }
             });
         }
@@ -83,7 +105,7 @@ impl Reconciler {
             },
         );
         let mut members = HashMap::new();
-        let endpoints = self.sets(&planned.from, &policies, catalog, &known, &mut members);
+        let endpoints = self.sets(&planned.from, &policies, catalog, &mut known, &mut members);
         Upstream { name: planned.name.clone(), policies, tls: planned.tls.clone(), state, endpoints, members }
     }
 
@@ -92,7 +114,7 @@ impl Reconciler {
         from: &Tree<Target>,
         policies: &Policies,
         catalog: &Catalog,
-        known: &HashMap<MemberKey, Arc<MemberState>>,
+        known: &mut Known,
         members: &mut HashMap<u64, Arc<Member>>,
     ) -> Tree<Arc<TargetSet>> {
         match from {
@@ -101,11 +123,9 @@ impl Reconciler {
                 let set: Vec<Arc<Member>> = listed
                     .iter()
                     .map(|(endpoint, standing)| {
-                        let key = (target.clone(), endpoint.address.clone(), endpoint.id.clone());
-                        let state = known
-                            .get(&key)
-                            .cloned()
-                            .unwrap_or_else(|| Arc::new(MemberState { id: self.id(), ..MemberState::default() }));
+                        let state = known.take(target, endpoint).unwrap_or_else(|| {
+                            Arc::new(MemberState { id: self.id(), ..MemberState::default() })
+                        });
                         Arc::new(Member { endpoint: endpoint.clone(), standing: *standing, state })
                     })
                     .collect();
@@ -203,6 +223,29 @@ mod tests {
         assert_ne!(ids(&first)[0].1, ids(&third)[0].1);
         assert_eq!(ids(&second)[..], ids(&third)[1..]);
         assert!(Arc::ptr_eq(&first.upstreams[0].state, &third.upstreams[0].state));
+    }
+
+    #[test]
+    fn an_endpoint_that_another_target_lists_now_keeps_its_state_once() {
+        let mut reconciler = Reconciler::default();
+        let from = |targets: &[&str]| {
+            let leaves = targets.iter().map(|name| Tree::Leaf(target(name))).collect();
+            let upstream = UpstreamPlan {
+                name: "api".into(),
+                policies: Arc::default(),
+                tls: None,
+                from: Tree::Tiers(leaves),
+            };
+            Arc::new(Plan { upstreams: vec![upstream], listeners: HashMap::new() })
+        };
+        let catalog: Catalog =
+            [(target("1"), endpoints(&[1])), (target("1,2"), endpoints(&[1, 2])), (target("1,3"), endpoints(&[1, 3]))]
+                .into();
+        let first = reconciler.reconcile(&Table::default(), from(&["1"]), &catalog);
+        let second = reconciler.reconcile(&first, from(&["1,2", "1,3"]), &catalog);
+        let ids = ids(&second);
+        assert_eq!(ids.len(), 4, "no two members share a state: {ids:?}");
+        assert!(ids.iter().any(|&(port, id)| port == 1 && id == self::ids(&first)[0].1), "{ids:?}");
     }
 
     #[test]

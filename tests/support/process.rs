@@ -165,6 +165,15 @@ impl Process {
         lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
     }
 
+    /// Waits until so many connections of clients are open.
+    pub(crate) fn wait_for_connections(&self, count: usize) {
+        wait_until(&format!("{count} connections are open"), || {
+            let config: serde_json::Value = serde_json::from_str(&self.admin("/config").body).unwrap();
+            let listeners = config["listeners"].as_array().unwrap();
+            listeners.iter().filter_map(|one| one["connections"].as_u64()).sum::<u64>() == count as u64
+        });
+    }
+
     /// Sends a signal.
     pub(crate) fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
