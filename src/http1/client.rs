@@ -342,6 +342,13 @@ impl ResponseBody {
                 // Without room the body was not asked, and nobody else would ask it.
                 (Ok(moved), Poll::Ready(Ok(()))) if moved || was_full => {}
                 (Ok(_), Poll::Pending | Poll::Ready(Ok(()))) => return,
+                // The client broke its upload off: the endpoint must not take it for whole, nor wait for the rest.
+                (Err(TryError::Client(error)), _) => {
+                    self.failed = Some(error.of_upload());
+                    self.connection = None;
+                    self.upload = None;
+                    return;
+                }
                 // The upload is lost, the reply may still be whole; the connection is not used again.
                 (Err(_), _) | (_, Poll::Ready(Err(_))) => {
                     self.upload = None;

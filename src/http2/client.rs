@@ -193,6 +193,7 @@ pub(crate) async fn exchange(
             data_ended: false,
             ended: false,
             upload,
+            failed: None,
             _active: active,
         }))
     };
@@ -272,12 +273,18 @@ pub(crate) struct ResponseBody {
     ended: bool,
     /// The rest of an upload whose reply came early.
     upload: Option<(Pump, Outgoing)>,
+    /// What broke that upload.
+    failed: Option<BodyError>,
     _active: ActiveStream,
 }
 
 impl ResponseBody {
     pub(crate) fn poll_frame(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame, BodyError>>> {
         self.poll_background(context);
+        if let Some(error) = self.failed.take() {
+            self.ended = true;
+            return Poll::Ready(Some(Err(error)));
+        }
         if self.ended {
             return Poll::Ready(None);
         }
@@ -294,8 +301,9 @@ impl ResponseBody {
                 Poll::Pending => {}
                 Poll::Ready(Ok(()) | Err(PumpError::Sink)) => self.upload = None,
                 // The client broke its upload off: the endpoint must not take it for whole.
-                Poll::Ready(Err(PumpError::Source(_))) => {
+                Poll::Ready(Err(PumpError::Source(error))) => {
                     pump.stream.send_reset(Reason::CANCEL);
+                    self.failed = Some(error.of_upload());
                     self.upload = None;
                 }
             }

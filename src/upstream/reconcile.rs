@@ -123,9 +123,9 @@ impl Reconciler {
                 let set: Vec<Arc<Member>> = listed
                     .iter()
                     .map(|(endpoint, standing)| {
-                        let state = known.take(target, endpoint).unwrap_or_else(|| {
-                            Arc::new(MemberState { id: self.id(), ..MemberState::default() })
-                        });
+                        let state = known
+                            .take(target, endpoint)
+                            .unwrap_or_else(|| Arc::new(MemberState { id: self.id(), ..MemberState::default() }));
                         Arc::new(Member { endpoint: endpoint.clone(), standing: *standing, state })
                     })
                     .collect();
@@ -230,12 +230,8 @@ mod tests {
         let mut reconciler = Reconciler::default();
         let from = |targets: &[&str]| {
             let leaves = targets.iter().map(|name| Tree::Leaf(target(name))).collect();
-            let upstream = UpstreamPlan {
-                name: "api".into(),
-                policies: Arc::default(),
-                tls: None,
-                from: Tree::Tiers(leaves),
-            };
+            let upstream =
+                UpstreamPlan { name: "api".into(), policies: Arc::default(), tls: None, from: Tree::Tiers(leaves) };
             Arc::new(Plan { upstreams: vec![upstream], listeners: HashMap::new() })
         };
         let catalog: Catalog =

@@ -207,7 +207,14 @@ fn draining_endpoints_get_nothing_new_and_unhealthy_ones_only_what_no_other_take
     let address = gateway.address("edge");
     let held = std::thread::spawn(move || get(address, "a.example", "/hold"));
     one.wait_for_held(1);
-    put(&file, &listed(&[(&one, "health = \"draining\""), (&two, "health = \"unhealthy\""), (&three, "health = \"draining\"")]));
+    put(
+        &file,
+        &listed(&[
+            (&one, "health = \"draining\""),
+            (&two, "health = \"unhealthy\""),
+            (&three, "health = \"draining\""),
+        ]),
+    );
     wait_for(&gateway, &["two"]);
     one.release();
     assert_eq!(held.join().unwrap().body, "one");

@@ -168,7 +168,8 @@ fn same_worker(one: u64, other: u64) -> bool {
 #[test]
 fn a_process_without_descriptors_neither_spins_nor_ends() {
     let origin = origin("one");
-    let text = format!("[[listeners]]\nname = \"edge\"\nlisten = \"127.0.0.1:0\"\nto = \"static/{}\"\n", origin.address);
+    let text =
+        format!("[[listeners]]\nname = \"edge\"\nlisten = \"127.0.0.1:0\"\nto = \"static/{}\"\n", origin.address);
     let mut process = process::with(&text).descriptors(80).start();
     let address = process.address("edge");
     let open: Vec<_> = (0..120).map(|_| client(address)).collect();

@@ -177,7 +177,10 @@ fn a_listener_that_cannot_bind_refuses_the_whole_change() {
     assert_eq!(get(address, "a.example", "/").body, "one");
     assert_eq!(gateway.gateway().addresses().len(), 1);
     drop(taken);
-    reload(&gateway, &(listener("edge", "127.0.0.1:0", two.address) + &listener("bad", &place.to_string(), two.address)));
+    reload(
+        &gateway,
+        &(listener("edge", "127.0.0.1:0", two.address) + &listener("bad", &place.to_string(), two.address)),
+    );
     assert_eq!((get(address, "x", "/").body, get(place, "x", "/").body), ("two".to_owned(), "two".to_owned()));
 }
 
