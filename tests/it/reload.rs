@@ -263,6 +263,7 @@ struct Soak {
     /// Resident memory in KiB and open descriptors, after a tenth of the run and at its end.
     memory: (u64, u64),
     descriptors: (usize, usize),
+    #[allow(dead_code, reason = "shown with the rest where a soak fails")]
     took: Duration,
 }
 

@@ -135,7 +135,10 @@ fn failures_of_our_own_are_statuses_of_grpc() {
         let failed = async |call: http::request::Builder| {
             let (response, _body) = client.clone().send_request(call.body(()).unwrap(), true).unwrap();
             let response = response.await.unwrap();
-            assert_eq!((response.status().as_u16(), text(response.headers(), "content-type")), (200, "application/grpc"));
+            assert_eq!(
+                (response.status().as_u16(), text(response.headers(), "content-type")),
+                (200, "application/grpc")
+            );
             assert!(response.body().is_end_stream(), "it has to be trailers alone");
             assert!(!text(response.headers(), "grpc-message").is_empty());
             let of = |name| text(response.headers(), name).to_owned();
