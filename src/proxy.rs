@@ -60,7 +60,12 @@ impl Handler for Rc<Session> {
         let is_grpc = failure::is_grpc(&parts.headers);
         match self.serve(&mut parts, body, exchange, &mut account, is_grpc).await {
             Ok(served) => relay(served, account),
-            Err(failure) => own_reply(&failure, is_grpc, account),
+            Err(failure) => {
+                if let Failure::Malformed(reject) = &failure {
+                    self.malformed(reject.label());
+                }
+                own_reply(&failure, is_grpc, account)
+            }
         }
     }
 
@@ -460,7 +465,7 @@ fn client_failure(error: &BodyError) -> Failure {
         BodyError::Malformed(reject) => Failure::Malformed(*reject),
         BodyError::Silent => Failure::SlowBody,
         BodyError::Late => Failure::Deadline,
-        BodyError::Gone(_) | BodyError::Reset(_) => Failure::ClientGone,
+        BodyError::Gone(_) | BodyError::Reset(_) | BodyError::Upload(_) => Failure::ClientGone,
     }
 }
 

@@ -332,14 +332,23 @@ impl ResponseBody {
         let (Some(upload), Some(connection)) = (self.upload.as_mut(), self.connection.as_mut()) else { return };
         loop {
             let moved = poll_upload(&mut connection.wire, &mut upload.encoder, upload.outgoing.as_mut(), context);
+            let was_full = !connection.wire.has_room();
             let flushed = connection.wire.poll_flush(context);
             match (moved, flushed) {
-                (Ok(true), Poll::Ready(Ok(()))) => {}
                 (Ok(_), Poll::Ready(Ok(()))) if upload.encoder.is_none() => {
                     self.upload = None;
                     return;
                 }
+                // Without room the body was not asked, and nobody else would ask it.
+                (Ok(moved), Poll::Ready(Ok(()))) if moved || was_full => {}
                 (Ok(_), Poll::Pending | Poll::Ready(Ok(()))) => return,
+                // The client broke its upload off: the endpoint must not take it for whole, nor wait for the rest.
+                (Err(TryError::Client(error)), _) => {
+                    self.failed = Some(error.of_upload());
+                    self.connection = None;
+                    self.upload = None;
+                    return;
+                }
                 // The upload is lost, the reply may still be whole; the connection is not used again.
                 (Err(_), _) | (_, Poll::Ready(Err(_))) => {
                     self.upload = None;

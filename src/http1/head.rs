@@ -31,7 +31,7 @@ pub use self::write::{write_request, write_response};
 pub use super::reject::Reject;
 
 pub(super) use self::fields::parse_trailers;
-pub(crate) use self::fields::{check_name, is_host};
+pub(crate) use self::fields::{check_name, check_trailer_name, is_host};
 pub(super) use self::section::end_of_section;
 pub(super) use self::write::put_field;
 

@@ -24,10 +24,11 @@ use crate::proxy::exchange::Interim;
 use crate::proxy::failure::TryError;
 use crate::stream::Stream;
 use crate::timer::{Timer, after};
-use crate::upstream::pool::Lease;
+use crate::upstream::pool::{Lease, Vacancy};
 
 const STREAM_WINDOW: u32 = 256 * 1024;
-const CONNECTION_WINDOW: u32 = 1024 * 1024;
+/// Never the narrower one: the session is shared, and replies that their clients do not read must not stop others.
+const CONNECTION_WINDOW: u32 = 100 * STREAM_WINDOW;
 const SEND_BUFFER: usize = 64 * 1024;
 const HEAD_BYTES: u32 = 64 * 1024;
 /// Most requests of ours on one session, whatever the peer allows; more open another one.
@@ -47,6 +48,7 @@ struct State {
     active: Cell<usize>,
     closed: Cell<bool>,
     idle_since: Cell<Instant>,
+    vacancy: Vacancy,
 }
 
 impl Session {
@@ -63,8 +65,12 @@ impl Session {
             .initial_max_send_streams(MAX_STREAMS);
         let (send, connection) =
             builder.handshake(guarded).await.map_err(|error| TryError::Unsent { why: error.to_string() })?;
-        let state =
-            Rc::new(State { active: Cell::new(0), closed: Cell::new(false), idle_since: Cell::new(Instant::now()) });
+        let state = Rc::new(State {
+            active: Cell::new(0),
+            closed: Cell::new(false),
+            idle_since: Cell::new(Instant::now()),
+            vacancy: lease.vacancy(),
+        });
         let session = Rc::new(Self { send, state: state.clone() });
         tokio::task::spawn_local(drive(connection, seen, state, lease));
         Ok(session)
@@ -139,6 +145,7 @@ impl Drop for ActiveStream {
     fn drop(&mut self) {
         self.0.active.set(self.0.active.get().saturating_sub(1));
         self.0.idle_since.set(Instant::now());
+        self.0.vacancy.announce();
     }
 }
 
@@ -186,6 +193,7 @@ pub(crate) async fn exchange(
             data_ended: false,
             ended: false,
             upload,
+            failed: None,
             _active: active,
         }))
     };
@@ -249,7 +257,8 @@ fn try_error(error: &h2::Error) -> TryError {
     match error.reason() {
         // RFC 9113, 8.7: neither was looked at by the application.
         Some(Reason::REFUSED_STREAM) if error.is_remote() => TryError::Unsent { why },
-        Some(Reason::NO_ERROR) if error.is_go_away() && error.is_remote() => TryError::Unsent { why },
+        // h2 gives this error to streams beyond the last one that the peer looked at, whatever the code (6.8).
+        Some(_) if error.is_go_away() && error.is_remote() => TryError::Unsent { why },
         Some(Reason::PROTOCOL_ERROR) if error.is_library() => TryError::Malformed(Reject::Http2),
         _ => TryError::Reset { why, reused: false },
     }
@@ -264,12 +273,18 @@ pub(crate) struct ResponseBody {
     ended: bool,
     /// The rest of an upload whose reply came early.
     upload: Option<(Pump, Outgoing)>,
+    /// What broke that upload.
+    failed: Option<BodyError>,
     _active: ActiveStream,
 }
 
 impl ResponseBody {
     pub(crate) fn poll_frame(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame, BodyError>>> {
         self.poll_background(context);
+        if let Some(error) = self.failed.take() {
+            self.ended = true;
+            return Poll::Ready(Some(Err(error)));
+        }
         if self.ended {
             return Poll::Ready(None);
         }
@@ -286,8 +301,9 @@ impl ResponseBody {
                 Poll::Pending => {}
                 Poll::Ready(Ok(()) | Err(PumpError::Sink)) => self.upload = None,
                 // The client broke its upload off: the endpoint must not take it for whole.
-                Poll::Ready(Err(PumpError::Source(_))) => {
+                Poll::Ready(Err(PumpError::Source(error))) => {
                     pump.stream.send_reset(Reason::CANCEL);
+                    self.failed = Some(error.of_upload());
                     self.upload = None;
                 }
             }

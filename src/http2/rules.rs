@@ -63,6 +63,11 @@ fn check_fields(headers: &HeaderMap) -> Result<(), Reject> {
     Ok(())
 }
 
+/// Refuses what an HTTP/1.1 client could not put into its trailers either.
+pub(crate) fn check_trailers(trailers: &HeaderMap) -> Result<(), Reject> {
+    trailers.keys().try_for_each(crate::http1::head::check_trailer_name)
+}
+
 /// HTTP/2 may cut `cookie` into several fields; HTTP/1.1 knows one (RFC 9113, 8.2.3).
 fn join_cookies(headers: &mut HeaderMap) {
     let mut all = headers.get_all(header::COOKIE).iter();

@@ -18,6 +18,7 @@ use super::pump::{Counted, Pump, PumpError};
 use super::{Cork, rules};
 use crate::config::ListenerLimits;
 use crate::http1::Reject;
+use crate::proxy::account::Account;
 use crate::proxy::body::{Body, BodyError, Frame, Length};
 use crate::proxy::exchange::{Exchange, Handler, Interim, Outcome, Reply};
 use crate::proxy::failure;
@@ -268,7 +269,12 @@ impl RequestBody {
         if let Some(sink) = self.owed.take() {
             sink.send(StatusCode::CONTINUE, &HeaderMap::new());
         }
-        let frame = ready!(poll_stream(&mut self.stream, &mut self.data_ended, &mut self.left, context));
+        let mut frame = ready!(poll_stream(&mut self.stream, &mut self.data_ended, &mut self.left, context));
+        if let Some(Ok(Frame::Trailers(trailers))) = &frame
+            && let Err(reject) = rules::check_trailers(trailers)
+        {
+            frame = Some(Err(BodyError::Malformed(reject)));
+        }
         if !matches!(frame, Some(Ok(Frame::Data(_)))) {
             self.ended = true;
         }
@@ -408,22 +414,25 @@ async fn send_reply(reply: Reply, respond: &RefCell<SendResponse<Bytes>>, is_hea
         }
     })
     .await;
-    account.finish(match result {
+    let outcome = match result {
         Ok(()) => Outcome::Complete,
         Err(PumpError::Sink) => {
             pump.stream.send_reset(Reason::CANCEL);
             Outcome::ClientGone
         }
         Err(PumpError::Source(error)) => {
-            break_off(&mut pump, &error, is_grpc);
+            break_off(&mut pump, &error, is_grpc, &mut account);
             Outcome::UpstreamBroke(error)
         }
-    });
+    };
+    account.finish(outcome);
 }
 
 /// Tells a client in the middle of a reply that no more will come.
-fn break_off(pump: &mut Pump, error: &BodyError, is_grpc: bool) {
+fn break_off(pump: &mut Pump, error: &BodyError, is_grpc: bool, account: &mut Account) {
     match error {
+        BodyError::Upload(Some(_)) => pump.stream.send_reset(Reason::PROTOCOL_ERROR),
+        BodyError::Upload(None) => pump.stream.send_reset(Reason::CANCEL),
         BodyError::Reset(reason) => pump.stream.send_reset(*reason),
         _ if is_grpc && !pump.is_blocked() => {
             let trailers = if matches!(error, BodyError::Late) {
@@ -434,6 +443,7 @@ fn break_off(pump: &mut Pump, error: &BodyError, is_grpc: bool) {
             } else {
                 failure::grpc_trailers(failure::GRPC_UNAVAILABLE, "the endpoint did not finish its reply")
             };
+            account.trailers(&trailers);
             if pump.stream.send_trailers(trailers).is_err() {
                 pump.stream.send_reset(Reason::INTERNAL_ERROR);
             }

@@ -10,6 +10,7 @@ use std::time::SystemTime;
 use http::{HeaderMap, HeaderValue, StatusCode};
 use tokio::time::Instant;
 
+use super::body::BodyError;
 use super::body::Progress;
 use super::exchange::Outcome;
 use super::tunnel::{Carried, End};
@@ -188,13 +189,18 @@ impl Account {
         if let Some(mut open) = self.0.take() {
             let cancelled = match outcome {
                 Outcome::Complete => false,
-                Outcome::ClientGone => true,
+                Outcome::ClientGone | Outcome::UpstreamBroke(BodyError::Upload(None)) => true,
+                Outcome::UpstreamBroke(BodyError::Upload(Some(reject))) => {
+                    open.session.malformed(reject.label());
+                    open.error = reject.label();
+                    false
+                }
                 Outcome::UpstreamBroke(error) => {
                     open.error = match error {
-                        super::body::BodyError::Late => "deadline",
-                        super::body::BodyError::Silent => "body_silent",
-                        super::body::BodyError::Malformed(_) => "body_malformed",
-                        super::body::BodyError::Gone(_) | super::body::BodyError::Reset(_) => "body_broken",
+                        BodyError::Late => "deadline",
+                        BodyError::Silent => "body_silent",
+                        BodyError::Malformed(_) => "body_malformed",
+                        BodyError::Gone(_) | BodyError::Reset(_) | BodyError::Upload(_) => "body_broken",
                     };
                     false
                 }

@@ -58,6 +58,19 @@ pub(crate) enum BodyError {
     /// Nothing came for the idle timeout.
     #[error("nothing came for the idle timeout")]
     Silent,
+    /// Of a reply: the client broke off the upload beside it, by what was no body or by leaving (`None`).
+    #[error("the client broke its upload off")]
+    Upload(Option<Reject>),
+}
+
+impl BodyError {
+    /// Makes of what broke an upload what breaks the reply that it belongs to.
+    pub(crate) fn of_upload(&self) -> Self {
+        match self {
+            Self::Malformed(reject) => Self::Upload(Some(*reject)),
+            _ => Self::Upload(None),
+        }
+    }
 }
 
 impl Body {

@@ -90,11 +90,14 @@ fn append_via(headers: &mut HeaderMap, version: Version) {
     }
 }
 
+/// Adds a value to a list that may be spread over several fields, and makes one field of it.
 fn append(headers: &mut HeaderMap, name: &HeaderName, value: &str) {
-    let joined = match headers.get(name).and_then(|before| before.to_str().ok()) {
-        Some(before) => format!("{before}, {value}"),
-        None => value.to_owned(),
-    };
+    let mut joined = Vec::new();
+    for before in headers.get_all(name) {
+        joined.extend_from_slice(before.as_bytes());
+        joined.extend_from_slice(b", ");
+    }
+    joined.extend_from_slice(value.as_bytes());
     if let Ok(value) = HeaderValue::try_from(joined) {
         headers.insert(name, value);
     }

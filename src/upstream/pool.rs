@@ -75,6 +75,11 @@ impl Drop for LeaseInner {
 }
 
 impl Lease {
+    /// Returns what tells others of a place on a session that has this lease.
+    pub(crate) fn vacancy(&self) -> Vacancy {
+        Vacancy { pools: self.0.pools.clone(), upstream: self.0.upstream.id }
+    }
+
     /// Puts an HTTP/1.1 connection whose exchange has ended into the pool.
     pub(crate) fn give_back(&self, connection: Connection) {
         let Some(pools) = self.0.pools.upgrade() else { return };
@@ -88,6 +93,23 @@ impl Lease {
             pool.idle.push((connection, Instant::now()));
         }
         if let Some(waiting) = waiting {
+            waiting.freed.notify_one();
+        }
+    }
+}
+
+/// Wakes a request that waits for a connection: a session has a place again.
+#[derive(Debug)]
+pub(crate) struct Vacancy {
+    pools: Weak<Pools>,
+    upstream: u64,
+}
+
+impl Vacancy {
+    pub(crate) fn announce(&self) {
+        if let Some(pools) = self.pools.upgrade()
+            && let Some(waiting) = pools.waiting.borrow().get(&self.upstream)
+        {
             waiting.freed.notify_one();
         }
     }
@@ -118,12 +140,14 @@ impl Pools {
         series: &Series,
         timer: &mut Timer,
     ) -> Result<Ready, TryError> {
+        // One patience for all waits, however often something becomes free that another request is quicker to take.
+        let mut patience = None;
         loop {
             if let Some(ready) = self.take_idle(member.state.id, wanted) {
                 return Ok(ready);
             }
             // Boxed, because it is rare and large: the state of a handshake would make every idle connection larger.
-            if let Some(ready) = Box::pin(self.fresh(upstream, member, wanted, series, timer)).await? {
+            if let Some(ready) = Box::pin(self.fresh(upstream, member, wanted, series, &mut patience, timer)).await? {
                 return Ok(ready);
             }
         }
@@ -136,9 +160,10 @@ impl Pools {
         member: &Member,
         wanted: Wanted,
         series: &Series,
+        patience: &mut Option<Instant>,
         timer: &mut Timer,
     ) -> Result<Option<Ready>, TryError> {
-        let Some(permit) = self.permit(upstream, member, wanted, timer).await? else { return Ok(None) };
+        let Some(permit) = self.permit(upstream, member, wanted, patience, timer).await? else { return Ok(None) };
         if wanted == Wanted::Http2
             && let Some(opened) = self.opening(member.state.id)
         {
@@ -158,8 +183,9 @@ impl Pools {
         series: &Series,
         timer: &mut Timer,
     ) -> Result<(Stream, Lease), TryError> {
+        let mut patience = None;
         let permit = loop {
-            if let Some(permit) = self.permit(upstream, member, Wanted::Bytes, timer).await? {
+            if let Some(permit) = self.permit(upstream, member, Wanted::Bytes, &mut patience, timer).await? {
                 break permit;
             }
         };
@@ -193,6 +219,7 @@ impl Pools {
         upstream: &Upstream,
         member: &Member,
         wanted: Wanted,
+        patience: &mut Option<Instant>,
         timer: &mut Timer,
     ) -> Result<Option<OwnedSemaphorePermit>, TryError> {
         let state = &upstream.state;
@@ -209,7 +236,7 @@ impl Pools {
         let _guard = WaitGuard::new(&state.waiting, limits.pending)?;
         let waiting = self.waiting.borrow_mut().entry(state.id).or_default().clone();
         let _here = CountGuard::new(waiting.clone());
-        let deadline = after(Instant::now(), limits.queue);
+        let deadline = *patience.get_or_insert_with(|| after(Instant::now(), limits.queue));
         let mut acquiring = pin!(state.connections.clone().acquire_owned());
         let mut freed = pin!(waiting.freed.notified());
         let permit_or_free = poll_fn(|context| {
@@ -284,6 +311,10 @@ impl Pools {
             .map_err(|_| TryError::Connect { why: "no HTTP/2 handshake within connect_timeout".to_owned() })??;
         if let Some(pool) = self.members.borrow_mut().get_mut(&id) {
             pool.sessions.push(session.clone());
+        }
+        // Who waits for a connection of its own may find a place on this one.
+        if let Some(waiting) = self.waiting.borrow().get(&upstream.state.id) {
+            waiting.freed.notify_waiters();
         }
         Ok(Ready::Http2(session))
     }

@@ -121,7 +121,7 @@ fn what_fuzzing_found_stays_found() {
     replay("differential", differential);
 }
 
-fn replay(target: &str, check: impl Fn(&[u8])) {
+pub(crate) fn replay(target: &str, check: impl Fn(&[u8])) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz/seeds").join(target);
     let mut seeds = 0;
     for entry in folder.read_dir().unwrap_or_else(|error| panic!("{}: {error}", folder.display())) {

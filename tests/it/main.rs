@@ -7,6 +7,14 @@
     clippy::unwrap_used,
     reason = "all of this is test code; clippy excuses only functions that are tests themselves"
 )]
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    clippy::format_collect,
+    clippy::format_push_string,
+    clippy::similar_names,
+    reason = "small numbers and texts of tests: what reads best is best"
+)]
 
 mod architecture;
 mod check;
@@ -17,8 +25,10 @@ mod lifecycle;
 mod limits;
 mod real_programs;
 mod reload;
+mod runbook;
 mod strict;
 mod tcp;
+mod texts_replayed;
 mod tls;
 mod wire_grpc;
 mod wire_http1;
@@ -39,6 +49,8 @@ mod invariants;
 mod plain;
 #[path = "../support/process.rs"]
 mod process;
+#[path = "../support/texts.rs"]
+mod texts;
 #[path = "../support/upstream.rs"]
 mod upstream;
 #[path = "../support/wire.rs"]

@@ -2,7 +2,7 @@
 
 use crate::gateway;
 use crate::upstream::Upstream;
-use crate::wire::{Content, End, Wire, run};
+use crate::wire::{Content, End, Wire, read, run};
 
 const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
 
@@ -254,6 +254,37 @@ fn a_reply_that_comes_before_the_upload_has_ended_goes_on_beside_it() {
         assert_eq!(endpoint.chunk().await, None);
         endpoint.send("0\r\n\r\n").await;
         assert_eq!(client.content(&reply).await.bytes, b"");
+    });
+}
+
+#[test]
+fn an_upload_that_turns_out_malformed_ends_the_reply_beside_it_and_blames_the_client() {
+    run(async {
+        for speaks_h2 in [false, true] {
+            let upstream = Upstream::start().await;
+            let edge = gateway::before(&[upstream.address]);
+            let gateway = if speaks_h2 { edge.h2().start() } else { edge.start() };
+            let mut client = Wire::connect(gateway.address("edge")).await;
+            client.send("POST / HTTP/1.1\r\nhost: app\r\ntransfer-encoding: chunked\r\n\r\n1\r\na\r\n").await;
+            if speaks_h2 {
+                let mut endpoint = upstream.accept_h2().await;
+                let (asked, mut respond) = endpoint.request().await;
+                let _out = respond.send_response(http::Response::new(()), false).unwrap();
+                client.head().await;
+                client.send("zz\r\n").await;
+                assert!(read(&mut asked.into_body()).await.is_err());
+                client.rest().await;
+            } else {
+                let (mut endpoint, _) = upstream.request().await;
+                endpoint.send("HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n").await;
+                client.head().await;
+                client.send("zz\r\n").await;
+                endpoint.ended_after(b"1\r\na\r\n").await;
+                client.ended().await;
+            }
+            gateway.wait_for_metric("response_total", &["error=\"chunk_size\"", "classification=\"success\""], 1.0);
+            gateway.wait_for_metric("meshless_malformed_total", &["label=\"chunk_size\""], 1.0);
+        }
     });
 }
 

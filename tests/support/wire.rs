@@ -162,6 +162,14 @@ impl Wire {
         Head::parse(std::str::from_utf8(&head).unwrap())
     }
 
+    /// Reads the next head; `None` where the connection ends instead.
+    pub(crate) async fn head_unless_closed(&mut self) -> Option<Head> {
+        if self.buffer.is_empty() && self.fill().await != Ok(true) {
+            return None;
+        }
+        Some(self.head().await)
+    }
+
     pub(crate) async fn exactly(&mut self, length: usize) -> Vec<u8> {
         while self.buffer.len() < length {
             assert_eq!(
@@ -289,7 +297,7 @@ pub(crate) const END_HEADERS: u8 = 4;
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 impl Frame {
-    /// Returns the code of a RST_STREAM or GOAWAY.
+    /// Returns the code of a `RST_STREAM` or GOAWAY.
     pub(crate) fn reason(&self) -> Reason {
         let code = match self.kind {
             RST_STREAM => &self.payload[..4],

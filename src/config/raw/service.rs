@@ -105,7 +105,7 @@ pub struct TlsFiles {
     pub cert: Option<PathBuf>,
     /// Our private key, a PEM file; with `cert`. Default: not set.
     pub key: Option<PathBuf>,
-    /// Name to ask for and to check. Default: the name in the request's authority.
+    /// Name to ask for and to check. Default: the endpoint's IP address is checked and no name asked for.
     pub server_name: Option<String>,
 }
 

@@ -200,6 +200,13 @@ pub(crate) fn check_name(name: &HeaderName) -> Result<(), Reject> {
     if name.as_str().contains('_') { Err(Reject::FieldUnderscore { line: 0 }) } else { Ok(()) }
 }
 
+/// Checks the name of a trailer that came by HTTP/2 by the rules that HTTP/1.1 has for them.
+pub(crate) fn check_trailer_name(name: &HeaderName) -> Result<(), Reject> {
+    check_name(name)?;
+    let is_forbidden = names::is_forbidden_in_trailers(name.as_str().as_bytes());
+    if is_forbidden { Err(Reject::TrailerForbidden { line: 0 }) } else { Ok(()) }
+}
+
 /// Tells whether a value names a host and nothing else.
 pub(crate) fn is_host(value: &[u8]) -> bool {
     super::target::is_authority(value)
