@@ -2,11 +2,12 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::os::fd::AsFd;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockFilter, SockRef, Socket, Type};
 
 use crate::config::ListenAddress;
 
@@ -96,6 +97,20 @@ fn tcp(address: SocketAddr, shared: bool) -> io::Result<TcpListener> {
     Ok(socket.into())
 }
 
+/// Lets a listening TCP socket drop attempts to connect, while handshakes that are under way end as they would.
+///
+/// To close a listening socket resets what waits in its queue, and one that is accepted from until it is empty may have
+/// a connection again before it is closed. A client whose SYN is dropped asks again after a second, and is refused then,
+/// or finds the process that comes next.
+pub(crate) fn drop_attempts(socket: &impl AsFd) -> io::Result<()> {
+    // Of classic BPF: load the byte of flags of the TCP header, which is where a filter's packet begins; drop what has
+    // SYN set, keep the rest. A connection inherits the filter and never sees a SYN.
+    const FILTER: [(u16, u8, u8, u32); 4] =
+        [(0x30, 0, 0, 13), (0x45, 0, 1, 0x02), (0x06, 0, 0, 0), (0x06, 0, 0, u32::MAX)];
+    let filter = FILTER.map(|(code, yes, no, value)| SockFilter::new(code, yes, no, value));
+    SockRef::from(socket).attach_filter(&filter)
+}
+
 /// Removes the socket of a process that is gone; never a file, never a socket that somebody answers on.
 fn remove_stale(path: &Path, address: &ListenAddress) -> Result<(), BindError> {
     let Ok(metadata) = std::fs::symlink_metadata(path) else { return Ok(()) };
@@ -117,6 +132,25 @@ mod tests {
         let first = bind(&ListenAddress::Tcp(([127, 0, 0, 1], 0).into()), 2).unwrap();
         assert_eq!(first.each.len(), 2);
         assert!(matches!(bind(&first.address, 2), Err(BindError::InUse(_))));
+    }
+
+    #[test]
+    fn attempts_to_connect_are_dropped_and_what_is_connected_goes_on() {
+        use std::io::{Read as _, Write as _};
+        use std::time::Duration;
+        for place in ["127.0.0.1:0", "[::1]:0"] {
+            let socket = TcpListener::bind(place).unwrap();
+            let address = socket.local_addr().unwrap();
+            let mut waiting = std::net::TcpStream::connect(address).unwrap();
+            drop_attempts(&socket).unwrap();
+            let error = std::net::TcpStream::connect_timeout(&address, Duration::from_millis(200)).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::TimedOut, "neither connected nor refused");
+            let (mut accepted, _) = socket.accept().unwrap();
+            waiting.write_all(b"ask").unwrap();
+            let mut asked = [0; 3];
+            accepted.read_exact(&mut asked).unwrap();
+            assert_eq!(&asked, b"ask");
+        }
     }
 
     #[test]

@@ -272,10 +272,11 @@ impl Control {
             }
         }
         let until = Instant::now() + drain_time;
+        // First: what connects to a Unix socket while it is being closed would be reset.
+        self.listeners.remove_sockets();
         for worker in &self.workers {
             let _ = worker.commands.send(Command::Drain { until });
         }
-        self.listeners.remove_sockets();
         let threads: Vec<_> = self.workers.drain(..).map(|worker| worker.thread).collect();
         let joined = tokio::task::spawn_blocking(move || {
             for thread in threads {

@@ -7,16 +7,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep, timeout_at};
 
 use super::shared::{Admitted, Crew, HandedStream, Handoff, Placed};
 use super::{Local, Place, serve};
 use crate::shutdown::Drain;
-use crate::sockets::ListenSocket;
+use crate::sockets::{self, ListenSocket};
 use crate::stream::Stream;
 
 /// Waits after an error that will come again at once, such as "too many open files".
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(100));
+
+/// At the end of the process, handshakes that are under way may take so long to be accepted.
+const SETTLE: Duration = Duration::from_millis(100);
 
 enum Socket {
     Tcp(TcpListener),
@@ -105,10 +108,30 @@ pub(crate) async fn accept(place: Place, socket: ListenSocket, crew: Arc<Crew>, 
             }
         }
     }
+    if crew.is_closed() {
+        settle(&place, &socket, &crew, here).await;
+    }
     let Ok(socket) = socket.into_std() else { return };
     loop {
         match accept_waiting(&socket) {
             Ok(accepted) => take(&place.borrow().clone(), accepted, &crew, here),
+            Err(error) if is_of_the_connection(&error) => {}
+            Err(_) => return,
+        }
+    }
+}
+
+/// Lets no further connection begin and accepts those that are about to be there.
+async fn settle(place: &Place, socket: &Socket, crew: &Arc<Crew>, here: usize) {
+    let Socket::Tcp(listening) = socket else { return };
+    if let Err(error) = sockets::drop_attempts(listening) {
+        tracing::debug!(%error, "New connections cannot be held off while the socket is closed.");
+        return;
+    }
+    let end = Instant::now() + SETTLE;
+    while let Ok(accepted) = timeout_at(end, socket.accept()).await {
+        match accepted {
+            Ok(accepted) => take(&place.borrow().clone(), accepted, crew, here),
             Err(error) if is_of_the_connection(&error) => {}
             Err(_) => return,
         }

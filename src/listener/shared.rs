@@ -197,6 +197,11 @@ impl Crew {
         self.loads.get(worker).map_or(0, |load| load.load(Ordering::Relaxed))
     }
 
+    /// Tells whether the process ends.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Relaxed)
+    }
+
     /// The process ends: workers keep what they accept, because another one may be gone before it could serve.
     pub(crate) fn close(&self) {
         self.closed.store(true, Ordering::Relaxed);
@@ -209,7 +214,7 @@ impl Crew {
         let mine = self.load(here);
         let least = (0..self.loads.len()).min_by_key(|&worker| self.load(worker)).unwrap_or(here);
         let slack = mine / 16;
-        let keeps = self.closed.load(Ordering::Relaxed) || mine <= self.load(least) + slack;
+        let keeps = self.is_closed() || mine <= self.load(least) + slack;
         let worker = if keeps { here } else { least };
         if let Some(load) = self.loads.get(worker) {
             load.fetch_add(1, Ordering::Relaxed);

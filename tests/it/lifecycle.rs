@@ -1,7 +1,7 @@
 //! How a process begins, how it ends, and what the command line says of it.
 
 use std::collections::BTreeSet;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
@@ -11,7 +11,7 @@ use bytes::Bytes;
 use http::{Request, Version};
 use rustix::process::Signal;
 
-use crate::plain::{client, dead_address, get, load, origin, try_client, unix_client, wait_until};
+use crate::plain::{client, dead_address, get, is_deserted, load, origin, try_client, unix_client, wait_until};
 use crate::process::{self, Process, command};
 
 fn edge(origin: SocketAddr, shutdown: &str) -> String {
@@ -28,10 +28,6 @@ fn on(text: &str, listen: &str) -> String {
     let (before, rest) = text.split_once("listen = \"").unwrap();
     let (_, after) = rest.split_once('"').unwrap();
     format!("{before}listen = \"{listen}\"{after}")
-}
-
-fn is_closed(address: SocketAddr) -> bool {
-    TcpStream::connect(address).is_err()
 }
 
 fn code(process: &mut Process) -> Option<i32> {
@@ -53,7 +49,7 @@ fn sigterm_drains_in_order_and_ends_with_0() {
     assert_eq!(process.admin("/live").status, 200);
     // Within the grace period it goes on: balancers have not noticed yet.
     assert_eq!(get(address, "a.example", "/").status, 200);
-    wait_until("nobody listens any more", || is_closed(address));
+    wait_until("nobody listens any more", || is_deserted(address));
     assert!(kept.get("a.example", "/").is_err() || kept.is_closed(), "it was idle for longer than a second");
     assert!(process.runs(), "a request is under way");
     origin.release();
@@ -72,7 +68,7 @@ fn a_client_that_asks_while_it_ends_is_answered_and_told_to_leave() {
     assert_eq!(kept.get("a.example", "/").unwrap().status, 200);
     process.wait_for_connections(2);
     process.signal(Signal::TERM);
-    wait_until("nobody listens any more", || is_closed(address));
+    wait_until("nobody listens any more", || is_deserted(address));
     for client in [&mut kept, &mut fresh] {
         let last = client.get("a.example", "/").unwrap();
         assert_eq!((last.status, last.closes()), (200, true));

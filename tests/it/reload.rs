@@ -1,7 +1,7 @@
 //! Changes of the configuration: all or nothing, and nothing that is under way notices.
 
 use std::fmt::Write as _;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -10,7 +10,7 @@ use meshless_platforms::{Process, Surroundings as _};
 use serde_json::Value;
 
 use crate::gateway::{self, Running};
-use crate::plain::{Origin, client, dead_address, get, load, origin, try_client, unix_client, wait_until};
+use crate::plain::{Origin, client, dead_address, get, is_deserted, load, origin, try_client, unix_client, wait_until};
 use crate::process;
 
 fn config(gateway: &Running) -> Value {
@@ -96,7 +96,7 @@ fn a_listener_is_added_and_removed_and_its_connections_end_in_order() {
     let held = std::thread::spawn(move || get(more, "a.example", "/hold"));
     one.wait_for_held(1);
     reload(&gateway, &edge);
-    wait_until("nobody listens any more", || TcpStream::connect(more).is_err());
+    wait_until("nobody listens any more", || is_deserted(more));
     // Who kept a connection may ask once more within a second, and is told to leave.
     let last = kept[0].get("a.example", "/").unwrap();
     assert_eq!((last.status, last.body.as_str(), last.closes()), (200, "one", true));
@@ -121,7 +121,7 @@ fn a_listener_moves_and_two_change_places() {
     assert_eq!((get(left, "x", "/").body, get(right, "x", "/").body), ("one".to_owned(), "two".to_owned()));
     reload(&gateway, &pair(third, right));
     assert_eq!(get(third, "x", "/").body, "one");
-    wait_until("nobody listens any more", || TcpStream::connect(left).is_err());
+    wait_until("nobody listens any more", || is_deserted(left));
     reload(&gateway, &pair(right, third));
     assert!(config(&gateway)["last_error"].is_null(), "{}", config(&gateway));
     wait_until("they have changed places", || {

@@ -259,11 +259,17 @@ pub(crate) fn client(address: SocketAddr) -> Client<TcpStream> {
 
 /// Connects to a TCP address, if that works.
 pub(crate) fn try_client(address: SocketAddr) -> io::Result<Client<TcpStream>> {
-    let stream = TcpStream::connect(address)?;
+    // Longer than a SYN takes that is sent again.
+    let stream = TcpStream::connect_timeout(&address, Duration::from_secs(5))?;
     stream.set_nodelay(true)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
     Ok(Client::new(stream))
+}
+
+/// Tells whether nobody answers attempts to connect.
+pub(crate) fn is_deserted(address: SocketAddr) -> bool {
+    TcpStream::connect_timeout(&address, Duration::from_millis(100)).is_err()
 }
 
 /// Connects to a Unix socket.
@@ -413,6 +419,7 @@ pub(crate) fn load<S: Read + Write>(
                 let mut tally = Tally::default();
                 let mut connection: Option<Client<S>> = None;
                 while !stop.load(Ordering::SeqCst) && tally.failures.len() < 5 {
+                    let kind = if connection.is_some() { "kept" } else { "fresh" };
                     let mut open = match connection.take().map_or_else(|| connect(), Ok) {
                         Ok(open) => open,
                         Err(_) if refused_ends => break,
@@ -431,7 +438,7 @@ pub(crate) fn load<S: Read + Write>(
                             }
                         }
                         Ok(reply) => tally.failures.push(format!("{} {}", reply.status, reply.body)),
-                        Err(error) => tally.failures.push(format!("{error:?}")),
+                        Err(error) => tally.failures.push(format!("on a {kind} connection: {error:?}")),
                     }
                 }
                 tally
