@@ -189,8 +189,7 @@ impl Account {
         if let Some(mut open) = self.0.take() {
             let cancelled = match outcome {
                 Outcome::Complete => false,
-                Outcome::ClientGone => true,
-                Outcome::UpstreamBroke(BodyError::Upload(None)) => true,
+                Outcome::ClientGone | Outcome::UpstreamBroke(BodyError::Upload(None)) => true,
                 Outcome::UpstreamBroke(BodyError::Upload(Some(reject))) => {
                     open.session.malformed(reject.label());
                     open.error = reject.label();

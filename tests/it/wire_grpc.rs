@@ -87,11 +87,11 @@ fn a_stream_in_both_directions_is_carried_message_by_message() {
         let mut replies = response.await.unwrap().into_body();
         let mut asked = asked.into_body();
         for number in 0..50 {
-            let (ping, pong) = (message(&format!("ping {number}")), message(&format!("pong {number}")));
-            body.send_data(ping.clone(), false).unwrap();
-            assert_eq!(next_message(&mut asked).await, ping);
-            out.send_data(pong.clone(), false).unwrap();
-            assert_eq!(next_message(&mut replies).await, pong);
+            let (question, answer) = (message(&format!("ping {number}")), message(&format!("pong {number}")));
+            body.send_data(question.clone(), false).unwrap();
+            assert_eq!(next_message(&mut asked).await, question);
+            out.send_data(answer.clone(), false).unwrap();
+            assert_eq!(next_message(&mut replies).await, answer);
         }
         // The server ends the call while the client's half is open.
         out.send_trailers(status("5")).unwrap();
@@ -135,7 +135,10 @@ fn failures_of_our_own_are_statuses_of_grpc() {
         let failed = async |call: http::request::Builder| {
             let (response, _body) = client.clone().send_request(call.body(()).unwrap(), true).unwrap();
             let response = response.await.unwrap();
-            assert_eq!((response.status().as_u16(), text(response.headers(), "content-type")), (200, "application/grpc"));
+            assert_eq!(
+                (response.status().as_u16(), text(response.headers(), "content-type")),
+                (200, "application/grpc")
+            );
             assert!(response.body().is_end_stream(), "it has to be trailers alone");
             assert!(!text(response.headers(), "grpc-message").is_empty());
             let of = |name| text(response.headers(), name).to_owned();

@@ -15,7 +15,7 @@
 use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -162,11 +162,6 @@ impl Running {
         }
     }
 
-    /// Returns a directory that goes with the gateway.
-    pub(crate) fn directory(&self) -> &Path {
-        self.directory.path()
-    }
-
     /// Returns its configuration file.
     pub(crate) fn file(&self) -> PathBuf {
         self.directory.path().join("meshless.toml")
@@ -174,20 +169,11 @@ impl Running {
 
     /// Asks the admin interface by GET; returns status and body.
     pub(crate) fn admin(&self, path: &str) -> (u16, String) {
-        self.ask_admin("GET", path)
-    }
-
-    /// Tells the admin interface to do something by POST; returns status and body.
-    pub(crate) fn tell(&self, path: &str) -> (u16, String) {
-        self.ask_admin("POST", path)
-    }
-
-    fn ask_admin(&self, method: &str, path: &str) -> (u16, String) {
         let ListenAddress::Tcp(address) = &self.gateway().admin else { panic!("admin is on a Unix socket") };
         let mut stream = TcpStream::connect(address).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         let request =
-            format!("{method} {path} HTTP/1.1\r\nhost: localhost\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+            format!("GET {path} HTTP/1.1\r\nhost: localhost\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
         stream.write_all(request.as_bytes()).unwrap();
         let mut answer = Vec::new();
         stream.read_to_end(&mut answer).unwrap();
@@ -205,6 +191,16 @@ impl Running {
             named && labels.iter().all(|label| line.contains(label))
         });
         lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+    }
+
+    /// Adds up like [`Running::metric`], for a metric that counts.
+    #[allow(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a test counts to no more than thousands"
+    )]
+    pub(crate) fn count(&self, name: &str, labels: &[&str]) -> u64 {
+        self.metric(name, labels) as u64
     }
 
     /// Waits until a metric has a value.

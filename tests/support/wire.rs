@@ -297,7 +297,7 @@ pub(crate) const END_HEADERS: u8 = 4;
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 impl Frame {
-    /// Returns the code of a RST_STREAM or GOAWAY.
+    /// Returns the code of a `RST_STREAM` or GOAWAY.
     pub(crate) fn reason(&self) -> Reason {
         let code = match self.kind {
             RST_STREAM => &self.payload[..4],
