@@ -331,7 +331,7 @@ fn a_request_that_goes_in_circles_is_508() {
         let (reply, _) = client.message().await;
         assert_eq!((reply.status(), reply.get("meshless-error"), reply.has("connection")), (508, "loop", false));
         // A gateway that routes to itself ends that by itself.
-        let own = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let own = crate::plain::dead_address();
         let looping = gateway::with(&format!(
             "[[listeners]]\nname = \"edge\"\nlisten = \"{own}\"\n[[routes]]\nto = \"static/{own}\"\n"
         ))
@@ -416,7 +416,7 @@ fn a_connection_is_closed_in_order_after_its_last_request_and_after_silence() {
 fn header_metric_and_log_say_the_same_word() {
     // The access log is standard output's, so this is a process.
     let directory = tempfile::tempdir().unwrap();
-    let own = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let own = crate::plain::dead_address();
     let file = directory.path().join("meshless.toml");
     let text = format!(
         "[admin]\nlisten = \"127.0.0.1:0\"\n[node]\nworkers = 1\nstate_dir = \"{}\"\n\

@@ -32,7 +32,7 @@ async fn next(endpoints: &[Upstream; 2]) -> (usize, Wire, crate::wire::Head) {
 
 /// Returns an address where nobody listens.
 fn nobody() -> std::net::SocketAddr {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+    crate::plain::dead_address()
 }
 
 #[test]
