@@ -83,10 +83,10 @@ impl Listeners {
         }
         for (running, sockets) in opened.bound {
             // The same name at another place: the old one ends as the new one begins.
-            if let Some(before) = self.running.remove(&*running.shared.name) {
-                if !taken.contains(&before.address) {
-                    remove_socket(&before);
-                }
+            if let Some(before) = self.running.remove(&*running.shared.name)
+                && !taken.contains(&before.address)
+            {
+                remove_socket(&before);
             }
             tracing::info!(listener = &*running.shared.name, address = %running.address, "Listening.");
             for (worker, socket) in workers.iter().zip(sockets.each) {

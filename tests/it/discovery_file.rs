@@ -21,10 +21,9 @@ fn text(path: &Path) -> String {
 
 /// The text of an endpoints' file; each endpoint with what more is to be said of it.
 fn listed(endpoints: &[(&Origin, &str)]) -> String {
-    endpoints
-        .iter()
-        .map(|(origin, extra)| format!("[[services.web]]\naddress = \"{}\"\n{extra}\n", origin.address))
-        .collect()
+    let entry =
+        |(origin, extra): &(&Origin, &str)| format!("[[services.web]]\naddress = \"{}\"\n{extra}\n", origin.address);
+    endpoints.iter().map(entry).collect::<Vec<_>>().concat()
 }
 
 /// Puts a file in place as careful writers do.
@@ -174,7 +173,7 @@ fn an_answer_without_endpoints_is_not_believed_at_once() {
     gateway.wait_until("the endpoint is held", |gateway| standing_of(gateway, &one).as_deref() == Some("held"));
     assert_eq!(answering(&gateway), BTreeSet::from(["one".to_owned()]));
     // One that cannot be connected to was really gone.
-    drop(one);
+    one.die();
     gateway.wait_until("the held endpoint is dropped", |gateway| {
         get(gateway.address("edge"), "a.example", "/").header("meshless-error") == Some("no_endpoint")
     });
@@ -191,7 +190,7 @@ fn endpoints_that_an_answer_removed_all_at_once_serve_only_when_no_other_can() {
     put(&file, &listed(&[(&four, "")]));
     gateway.wait_until("three are held", |gateway| standing_of(gateway, &one).as_deref() == Some("held"));
     wait_for(&gateway, &["four"]);
-    drop(four);
+    four.die();
     wait_for(&gateway, &["one", "two", "three"]);
 }
 
@@ -224,7 +223,8 @@ fn draining_endpoints_get_nothing_new_and_unhealthy_ones_only_what_no_other_take
 
 fn state_file(directory: &Path) -> Option<PathBuf> {
     let entries = std::fs::read_dir(directory.join("state/snapshots")).ok()?;
-    entries.flatten().map(|entry| entry.path()).find(|path| path.to_string_lossy().contains("web"))
+    // What is being written has another ending.
+    entries.flatten().map(|entry| entry.path()).find(|path| path.extension().is_some_and(|ending| ending == "json"))
 }
 
 /// Runs a process until its snapshot is on disk, kills it, and takes the endpoints' directory away.

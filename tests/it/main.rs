@@ -7,6 +7,14 @@
     clippy::unwrap_used,
     reason = "all of this is test code; clippy excuses only functions that are tests themselves"
 )]
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    clippy::format_collect,
+    clippy::format_push_string,
+    clippy::similar_names,
+    reason = "small numbers and texts of tests: what reads best is best"
+)]
 
 mod architecture;
 mod check;

@@ -1,15 +1,17 @@
 //! Changes of the configuration: all or nothing, and nothing that is under way notices.
 
+use std::fmt::Write as _;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use meshless_platforms::{Process, Surroundings as _};
 use serde_json::Value;
 
 use crate::gateway::{self, Running};
-use crate::plain::{Origin, client, get, load, origin, try_client, unix_client, wait_until};
-use crate::process::{self, Process};
+use crate::plain::{Origin, client, dead_address, get, load, origin, try_client, unix_client, wait_until};
+use crate::process;
 
 fn config(gateway: &Running) -> Value {
     serde_json::from_str(&gateway.admin("/config").1).unwrap()
@@ -111,8 +113,7 @@ fn a_listener_is_added_and_removed_and_its_connections_end_in_order() {
 #[test]
 fn a_listener_moves_and_two_change_places() {
     let (one, two) = (origin("one"), origin("two"));
-    let free = || TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let (left, right, third) = (free(), free(), free());
+    let (left, right, third) = (dead_address(), dead_address(), dead_address());
     let pair = |a: SocketAddr, b: SocketAddr| {
         listener("a", &a.to_string(), one.address) + &listener("b", &b.to_string(), two.address)
     };
@@ -133,7 +134,7 @@ fn a_listener_is_renamed_under_load_and_nothing_fails() {
     let one = origin("one");
     let directory = tempfile::tempdir().unwrap();
     let socket = directory.path().join("edge.sock");
-    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let address = dead_address();
     let named = |name: &str| {
         listener(name, &address.to_string(), one.address)
             + &listener(&format!("{name}-near"), &format!("unix:{}", socket.display()), one.address)
@@ -263,7 +264,7 @@ struct Soak {
     /// Resident memory in KiB and open descriptors, after a tenth of the run and at its end.
     memory: (u64, u64),
     descriptors: (usize, usize),
-    took: Duration,
+    seconds: u64,
 }
 
 /// Reloads and changes endpoints under load: `reloads` configurations, and `snapshots` over all targets.
@@ -279,8 +280,8 @@ fn soak(reloads: usize, snapshots: usize) -> Soak {
         for number in 0..TARGETS {
             // A tenth of the services has another name each time, all have another timeout.
             let name = if number % 10 == 0 { format!("s{number}-{}", round % 3) } else { format!("s{number}") };
-            text += &format!("[services.{name}]\nfrom = \"file/t{number}\"\ntimeout = \"{}s\"\n", 15 + round % 5);
-            text += &format!("[[routes]]\nmatch = {{ path = \"/{number}\" }}\nto = \"{name}\"\n");
+            write!(text, "[services.{name}]\nfrom = \"file/t{number}\"\ntimeout = \"{}s\"\n", 15 + round % 5).unwrap();
+            write!(text, "[[routes]]\nmatch = {{ path = \"/{number}\" }}\nto = \"{name}\"\n").unwrap();
         }
         text
     };
@@ -290,7 +291,7 @@ fn soak(reloads: usize, snapshots: usize) -> Soak {
             let left_out = (round + number) % 3;
             for (at, origin) in origins.iter().enumerate().filter(|(at, _)| *at != left_out) {
                 let weight = 1 + (round + at) % 2;
-                text += &format!("[[services.t{number}]]\naddress = \"{}\"\nweight = {weight}\n", origin.address);
+                write!(text, "[[services.t{number}]]\naddress = \"{}\"\nweight = {weight}\n", origin.address).unwrap();
             }
         }
         let next = directory.join("endpoints.next");
@@ -306,7 +307,7 @@ fn soak(reloads: usize, snapshots: usize) -> Soak {
         ["/0", "/1", "/20", "/39"].map(|path| load(2, path, false, move || try_client(address))).into_iter().collect();
     let writes = snapshots.div_ceil(TARGETS);
     let (halfway, done) = (AtomicBool::new(false), AtomicBool::new(false));
-    let measure = |process: &Process| (process.resident(), process.open_descriptors());
+    let measure = |process: &process::Process| (process.resident(), process.open_descriptors());
     let before = std::thread::scope(|scope| {
         scope.spawn(|| {
             for round in 1..=writes {
@@ -337,7 +338,7 @@ fn soak(reloads: usize, snapshots: usize) -> Soak {
         failures: Vec::new(),
         memory: (before.0, 0),
         descriptors: (before.1, 0),
-        took: start.elapsed(),
+        seconds: start.elapsed().as_secs(),
     };
     for load in &loads {
         load.wait_for(10);
@@ -352,7 +353,7 @@ fn soak(reloads: usize, snapshots: usize) -> Soak {
 }
 
 /// Waits until the last target has what a round wrote.
-fn wait_for_round(process: &Process, round: usize, origins: &[Origin; 3]) {
+fn wait_for_round(process: &process::Process, round: usize, origins: &[Origin; 3]) {
     let left_out = (round + TARGETS - 1) % 3;
     let mut expected: Vec<(String, u64)> = origins
         .iter()
@@ -385,13 +386,14 @@ fn reloads_and_snapshots_under_load_fail_no_request_and_leave_nothing_behind() {
     assert!(seen.descriptors.1 < seen.descriptors.0 + 20, "{seen:?}");
 }
 
-/// The figures of docs/soak.md: `cargo test --profile quick-release --test it -- --ignored --nocapture soak`.
+/// The figures of docs/soak.md: `cargo xtask soak`.
 #[test]
 #[ignore = "takes minutes; docs/soak.md has the command and the figures"]
 fn a_thousand_reloads_and_ten_thousand_snapshots_soak() {
-    let seen = soak(1000, 10_000);
-    let text = format!("{seen:#?}\n");
-    std::io::Write::write_all(&mut std::io::stdout(), text.as_bytes()).unwrap();
+    let times = Process.variable("MESHLESS_SOAK_TIMES").map_or(1, |times| times.parse::<usize>().unwrap());
+    let seen = soak(1000 * times, 10_000 * times);
+    println!("{seen:#?}");
+    assert!(seen.seconds > 0);
     assert_eq!(seen.failures, Vec::<String>::new());
     assert!(seen.memory.1 < seen.memory.0 + 4 * 1024, "{seen:?}");
     assert!(seen.descriptors.1 <= seen.descriptors.0 + 8, "{seen:?}");

@@ -154,7 +154,7 @@ fn a_malformed_body_is_the_clients_fault_and_reaches_no_endpoint_whole() {
                 let error = format!("error=\"{label}\"");
                 gateway.wait_for_metric("response_total", &["classification=\"success\"", &error], 1.0);
                 gateway.wait_for_metric("meshless_malformed_total", &[&format!("label=\"{label}\"")], 1.0);
-                assert_eq!(gateway.count("route_retry_total", &[]), 0);
+                assert_eq!(gateway.count("meshless_retry_total", &[]), 0);
                 assert_eq!(gateway.count("meshless_requeue_total", &[]), 0);
             }
         }
@@ -331,7 +331,7 @@ fn a_request_that_goes_in_circles_is_508() {
         let (reply, _) = client.message().await;
         assert_eq!((reply.status(), reply.get("meshless-error"), reply.has("connection")), (508, "loop", false));
         // A gateway that routes to itself ends that by itself.
-        let own = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let own = crate::plain::dead_address();
         let looping = gateway::with(&format!(
             "[[listeners]]\nname = \"edge\"\nlisten = \"{own}\"\n[[routes]]\nto = \"static/{own}\"\n"
         ))
@@ -416,7 +416,7 @@ fn a_connection_is_closed_in_order_after_its_last_request_and_after_silence() {
 fn header_metric_and_log_say_the_same_word() {
     // The access log is standard output's, so this is a process.
     let directory = tempfile::tempdir().unwrap();
-    let own = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let own = crate::plain::dead_address();
     let file = directory.path().join("meshless.toml");
     let text = format!(
         "[admin]\nlisten = \"127.0.0.1:0\"\n[node]\nworkers = 1\nstate_dir = \"{}\"\n\

@@ -1,5 +1,6 @@
 //! Bytes: TCP, TLS that is passed on by its name, detection, PROXY headers, Unix sockets, IPv6.
 
+use std::fmt::Write as _;
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
@@ -121,7 +122,7 @@ fn passthrough(routes: &[(&str, SocketAddr)]) -> Running {
         .to_owned();
     for (host, address) in routes {
         let host = if host.is_empty() { String::new() } else { format!("match = {{ host = \"{host}\" }}\n") };
-        text += &format!("[[routes]]\n{host}to = \"static/{address}\"\n");
+        write!(text, "[[routes]]\n{host}to = \"static/{address}\"\n").unwrap();
     }
     gateway::with(&text).start()
 }

@@ -94,7 +94,7 @@ fn only_tls_1_2_and_1_3_are_spoken() {
     assert_eq!((alert[0], alert[5], alert[6]), (21, 2, 70), "{alert:?}");
 }
 
-/// A ClientHello of TLS 1.`minor - 1` without `supported_versions`.
+/// A `ClientHello` of TLS 1.`minor - 1` without `supported_versions`.
 fn hello(minor: u8) -> Vec<u8> {
     let mut body = vec![3, minor];
     body.extend([7; 32]);

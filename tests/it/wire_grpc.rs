@@ -121,7 +121,7 @@ fn an_answer_of_trailers_alone_stays_one() {
 #[test]
 fn failures_of_our_own_are_statuses_of_grpc() {
     run(async {
-        let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let nobody = crate::plain::dead_address();
         let slow = Upstream::start().await;
         let gateway = gateway::with(&format!(
             "[[listeners]]\nname = \"edge\"\nlisten = \"127.0.0.1:0\"\n\

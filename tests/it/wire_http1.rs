@@ -1,5 +1,7 @@
 //! HTTP/1.1 clients and HTTP/1.1 endpoints through a whole gateway.
 
+use std::time::{Duration, Instant};
+
 use crate::gateway;
 use crate::upstream::Upstream;
 use crate::wire::{Content, End, Wire, read, run};
@@ -129,6 +131,26 @@ fn a_client_that_says_close_is_answered_and_closed() {
         let (reply, _) = client.message().await;
         assert_eq!(reply.get("connection"), "close");
         assert_eq!(client.ended().await, End::Closed);
+    });
+}
+
+#[test]
+fn a_connection_that_was_busy_while_idle_ones_were_looked_through_is_used_again() {
+    run(async {
+        let (_gateway, upstream, mut client) = pair().await;
+        client.send("GET /1 HTTP/1.1\r\nhost: app\r\n\r\n").await;
+        let (mut endpoint, _) = upstream.request().await;
+        // Several times as long as the pool waits between two looks.
+        let begun = Instant::now();
+        while begun.elapsed() < Duration::from_secs(1) {
+            client.stays_silent().await;
+        }
+        endpoint.send(OK).await;
+        assert_eq!(client.message().await.1, "ok");
+        client.send("GET /2 HTTP/1.1\r\nhost: app\r\n\r\n").await;
+        assert_eq!(endpoint.head().await.start, "GET /2 HTTP/1.1");
+        endpoint.send(OK).await;
+        assert_eq!(client.message().await.1, "ok");
     });
 }
 

@@ -1,4 +1,6 @@
 //! The real `meshless` process: signals, exit codes, what it writes.
+//!
+//! `MESHLESS_BINARY` names another build of it than the one that cargo made for the tests.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Read};
@@ -9,6 +11,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use meshless_platforms::Surroundings;
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
@@ -86,13 +89,14 @@ impl Builder {
                 variables.entry(name.to_owned()).or_insert(value);
             }
         }
-        let binary = env!("CARGO_BIN_EXE_meshless");
+        let binary = Surroundings::variable(&meshless_platforms::Process, "MESHLESS_BINARY")
+            .unwrap_or_else(|| env!("CARGO_BIN_EXE_meshless").to_owned());
         let mut command = match descriptors {
-            None => Command::new(binary),
+            None => Command::new(&binary),
             Some(most) => {
                 // The shell sets the limit and becomes the process.
                 let mut shell = Command::new("/bin/sh");
-                shell.args(["-c", &format!("ulimit -n {most} && exec \"$0\" \"$@\""), binary]);
+                shell.args(["-c", &format!("ulimit -n {most} && exec \"$0\" \"$@\""), &binary]);
                 shell
             }
         };

@@ -1,4 +1,4 @@
-//! The project's own commands: `cargo xtask demo | test | bench | ci`.
+//! The project's own commands: `cargo xtask demo | test | bench | soak | ci`.
 //!
 //! Each does its set-up by itself, so that a fresh clone needs Rust and nothing else that must be remembered.
 
@@ -35,6 +35,8 @@ enum Task {
     Ci(ci::Arguments),
     /// Builds, then shows the gateway between small services on loopback; Ctrl-C ends it.
     Demo,
+    /// Reloads a thousand times and changes endpoints ten thousand times under load: about five minutes.
+    Soak,
     /// Installs real programs to test with, then runs all tests.
     Test(suite::Arguments),
 }
@@ -44,6 +46,7 @@ fn main() -> ExitCode {
         Task::Bench(arguments) => bench::run(&arguments),
         Task::Ci(arguments) => ci::run(&arguments),
         Task::Demo => demo(),
+        Task::Soak => soak(),
         Task::Test(arguments) => suite::run(&arguments).map(drop),
     };
     match done {
@@ -62,4 +65,12 @@ fn demo() -> anyhow::Result<()> {
     let meshless = workspace::target()?.join("debug/meshless");
     Err(anyhow::Error::from(Command::new(&meshless).arg("demo").exec())
         .context(format!("start {}", meshless.display())))
+}
+
+/// Runs the long test of docs/soak.md against an optimised build.
+fn soak() -> anyhow::Result<()> {
+    process::run(workspace::cargo().args(["build", "--profile", "quick-release", "--bin", "meshless"]))?;
+    let meshless = workspace::target()?.join("quick-release/meshless");
+    let test = ["test", "--test", "it", "--", "--ignored", "--nocapture", "soak"];
+    process::run(workspace::cargo().args(test).env("MESHLESS_BINARY", meshless))
 }
