@@ -173,7 +173,7 @@ fn an_answer_without_endpoints_is_not_believed_at_once() {
     gateway.wait_until("the endpoint is held", |gateway| standing_of(gateway, &one).as_deref() == Some("held"));
     assert_eq!(answering(&gateway), BTreeSet::from(["one".to_owned()]));
     // One that cannot be connected to was really gone.
-    drop(one);
+    one.die();
     gateway.wait_until("the held endpoint is dropped", |gateway| {
         get(gateway.address("edge"), "a.example", "/").header("meshless-error") == Some("no_endpoint")
     });
@@ -190,7 +190,7 @@ fn endpoints_that_an_answer_removed_all_at_once_serve_only_when_no_other_can() {
     put(&file, &listed(&[(&four, "")]));
     gateway.wait_until("three are held", |gateway| standing_of(gateway, &one).as_deref() == Some("held"));
     wait_for(&gateway, &["four"]);
-    drop(four);
+    four.die();
     wait_for(&gateway, &["one", "two", "three"]);
 }
 

@@ -10,7 +10,7 @@ use meshless_platforms::{Process, Surroundings as _};
 use serde_json::Value;
 
 use crate::gateway::{self, Running};
-use crate::plain::{Origin, client, get, load, origin, try_client, unix_client, wait_until};
+use crate::plain::{Origin, client, dead_address, get, load, origin, try_client, unix_client, wait_until};
 use crate::process;
 
 fn config(gateway: &Running) -> Value {
@@ -113,8 +113,7 @@ fn a_listener_is_added_and_removed_and_its_connections_end_in_order() {
 #[test]
 fn a_listener_moves_and_two_change_places() {
     let (one, two) = (origin("one"), origin("two"));
-    let free = || TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let (left, right, third) = (free(), free(), free());
+    let (left, right, third) = (dead_address(), dead_address(), dead_address());
     let pair = |a: SocketAddr, b: SocketAddr| {
         listener("a", &a.to_string(), one.address) + &listener("b", &b.to_string(), two.address)
     };
@@ -135,7 +134,7 @@ fn a_listener_is_renamed_under_load_and_nothing_fails() {
     let one = origin("one");
     let directory = tempfile::tempdir().unwrap();
     let socket = directory.path().join("edge.sock");
-    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let address = dead_address();
     let named = |name: &str| {
         listener(name, &address.to_string(), one.address)
             + &listener(&format!("{name}-near"), &format!("unix:{}", socket.display()), one.address)

@@ -87,11 +87,11 @@ fn a_stream_in_both_directions_is_carried_message_by_message() {
         let mut replies = response.await.unwrap().into_body();
         let mut asked = asked.into_body();
         for number in 0..50 {
-            let (ping, pong) = (message(&format!("ping {number}")), message(&format!("pong {number}")));
-            body.send_data(ping.clone(), false).unwrap();
-            assert_eq!(next_message(&mut asked).await, ping);
-            out.send_data(pong.clone(), false).unwrap();
-            assert_eq!(next_message(&mut replies).await, pong);
+            let (question, answer) = (message(&format!("ping {number}")), message(&format!("pong {number}")));
+            body.send_data(question.clone(), false).unwrap();
+            assert_eq!(next_message(&mut asked).await, question);
+            out.send_data(answer.clone(), false).unwrap();
+            assert_eq!(next_message(&mut replies).await, answer);
         }
         // The server ends the call while the client's half is open.
         out.send_trailers(status("5")).unwrap();
@@ -121,7 +121,7 @@ fn an_answer_of_trailers_alone_stays_one() {
 #[test]
 fn failures_of_our_own_are_statuses_of_grpc() {
     run(async {
-        let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let nobody = crate::plain::dead_address();
         let slow = Upstream::start().await;
         let gateway = gateway::with(&format!(
             "[[listeners]]\nname = \"edge\"\nlisten = \"127.0.0.1:0\"\n\

@@ -75,10 +75,10 @@ fn a_body_of_any_framing_arrives_whole_both_ways() {
 fn a_hundred_pipelined_requests_are_answered_in_their_order() {
     run(async {
         let (_gateway, upstream, mut client) = pair().await;
-        let all: String = (0..100)
+        let all: Vec<_> = (0..100)
             .map(|n| format!("POST /{n} HTTP/1.1\r\nhost: app\r\ncontent-length: 1\r\n\r\n{}", n % 10))
             .collect();
-        client.send(all).await;
+        client.send(all.concat()).await;
         let mut endpoint = upstream.accept().await;
         for number in 0..100 {
             let (head, body) = endpoint.message().await;

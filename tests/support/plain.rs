@@ -11,6 +11,8 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use socket2::{Domain, Socket, Type};
+
 /// Longest that anything may take that a test waits for.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -95,9 +97,20 @@ impl Drop for Served {
     }
 }
 
-/// Returns a port of loopback that nobody listens on.
+/// Returns an address of loopback that nobody listens on, and that the kernel gives to nobody else while the tests run:
+/// a connection to an endpoint that is dead must not reach another test's. A listener may still be put there.
 pub(crate) fn dead_address() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+    reserve("127.0.0.1:0".parse().unwrap())
+}
+
+fn reserve(address: SocketAddr) -> SocketAddr {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None).unwrap();
+    socket.set_reuse_address(true).unwrap();
+    socket.bind(&address.into()).unwrap();
+    let address = socket.local_addr().unwrap().as_socket().unwrap();
+    // Bound but not listening, to the end of the process.
+    std::mem::forget(socket);
+    address
 }
 
 /// An HTTP/1.1 origin that answers with its name.
@@ -145,6 +158,14 @@ pub(crate) fn origin_at(address: SocketAddr, name: &str) -> Origin {
 }
 
 impl Origin {
+    /// Ends; its address stays dead.
+    pub(crate) fn die(self) {
+        let address = self.address;
+        drop(self);
+        wait_until("nobody listens any more", || TcpStream::connect(address).is_err());
+        reserve(address);
+    }
+
     /// Returns how many connections came.
     pub(crate) fn accepted(&self) -> usize {
         self.served.accepted()
