@@ -97,10 +97,12 @@ pub(crate) fn demo() -> anyhow::Result<()> {
 fn serve(command: &str, address: &str, path: &str) -> anyhow::Result<()> {
     println!("$ {command}");
     let log = workspace::target()?.join("readme.log");
+    let socket = address.parse().context("an address of this file")?;
+    // Somebody else's answer would be taken for ours.
+    anyhow::ensure!(http::status(socket, path).is_err(), "something else answers at http://{address}{path} already");
     let mut shell = Command::new("sh");
     shell.args(["-ec", &format!("exec {command}")]).current_dir(workspace::root()).stdin(Stdio::null());
     let mut service = Service::start(command, &mut shell, &log)?;
-    let socket = address.parse().context("an address of this file")?;
     service.until(Duration::from_secs(20), |_| http::status(socket, path).ok().filter(|status| *status == 200))?;
     let status = service.stop(Signal::INT, Duration::from_secs(40))?;
     println!("http://{address}{path} answered 200; Ctrl-C ended it with {status}");
