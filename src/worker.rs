@@ -92,6 +92,8 @@ struct State {
     listening: HashMap<Arc<str>, Listening>,
     /// Listeners that are gone and whose last connections are not.
     leaving: Vec<Rc<Local>>,
+    /// Connections of listeners that other workers were told of sooner.
+    early: Vec<Handoff>,
 }
 
 async fn run(parts: Parts, mut commands: mpsc::UnboundedReceiver<Command>) {
@@ -104,7 +106,7 @@ async fn run(parts: Parts, mut commands: mpsc::UnboundedReceiver<Command>) {
         epoch,
         held_failed,
     );
-    let mut state = State { context, crew, number, listening: HashMap::new(), leaving: Vec::new() };
+    let mut state = State { context, crew, number, listening: HashMap::new(), leaving: Vec::new(), early: Vec::new() };
     let mut sweep = tokio::time::interval(SWEEP);
     sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -148,6 +150,9 @@ impl State {
             // Same name, another address: the old sockets retire.
             self.leave(before);
         }
+        for handoff in std::mem::take(&mut self.early) {
+            self.adopt(handoff);
+        }
     }
 
     fn retire(&mut self, name: &str) {
@@ -169,12 +174,13 @@ impl State {
         });
     }
 
-    fn adopt(&self, handoff: Handoff) {
+    fn adopt(&mut self, handoff: Handoff) {
         let here = self.listening.values().map(|listening| &listening.local).chain(&self.leaving);
         if let Some(local) = here.into_iter().find(|local| Arc::ptr_eq(&local.shared, &handoff.shared)) {
             listener::adopt(local.clone(), handoff);
         } else {
-            tracing::warn!(listener = &*handoff.shared.name, "A connection came over after its listener was gone.");
+            // A listener that is gone stays in `leaving` as long as it has connections, and this is one.
+            self.early.push(handoff);
         }
     }
 
