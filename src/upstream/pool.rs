@@ -365,9 +365,7 @@ impl Pools {
             pool.sessions.retain(|session| {
                 !session.is_closed() && session.idle_since().is_none_or(|since| now.duration_since(since) < IDLE)
             });
-            // Connections that are in use, or being opened, will come back to it.
-            let in_use = pool.member.as_ref().is_some_and(|member| member.connections.load(Ordering::Relaxed) > 0);
-            in_use || pool.opening || !pool.idle.is_empty() || !pool.sessions.is_empty()
+            pool.opening || !pool.idle.is_empty() || !pool.sessions.is_empty()
         });
         drop(members);
         for upstream in upstreams {

@@ -1,5 +1,6 @@
 //! HTTP/1.1 clients and HTTP/1.1 endpoints through a whole gateway.
 
+use std::io::{Read as _, Write as _};
 use std::time::{Duration, Instant};
 
 use crate::gateway;
@@ -523,5 +524,45 @@ fn connect_is_refused() {
         assert_eq!((reply.status(), reply.get("meshless-error")), (400, "connect_not_allowed"));
         assert_eq!(client.ended().await, End::Closed);
         upstream.is_left_alone().await;
+    });
+}
+
+#[test]
+fn a_connection_that_comes_while_the_workers_start_is_served() {
+    run(async {
+        for _ in 0..10 {
+            let own = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+            // Clients knock before there is a door; each that is let in must be answered.
+            let clients: Vec<_> = (0..8)
+                .map(|_| {
+                    std::thread::spawn(move || {
+                        let deadline = Instant::now() + Duration::from_secs(10);
+                        let mut stream = loop {
+                            match std::net::TcpStream::connect(own) {
+                                // A port of the kernel's choice may connect to itself.
+                                Ok(stream) if stream.local_addr().unwrap() != own => break stream,
+                                Ok(_) => {}
+                                Err(error) => assert!(Instant::now() < deadline, "{error}"),
+                            }
+                        };
+                        stream.write_all(b"GET / HTTP/1.1\r\nhost: app\r\nconnection: close\r\n\r\n").unwrap();
+                        let mut answer = String::new();
+                        stream.read_to_string(&mut answer).unwrap();
+                        answer
+                    })
+                })
+                .collect();
+            let gateway = gateway::with(&format!(
+                "[[listeners]]\nname = \"edge\"\nlisten = \"{own}\"\n\
+                 [[routes]]\nmatch = {{ path = \"/x\" }}\nto = \"static/127.0.0.1:1\"\n"
+            ))
+            .workers(8)
+            .start();
+            for client in clients {
+                let answer = client.join().unwrap();
+                assert!(answer.starts_with("HTTP/1.1 404 "), "{answer:?}");
+            }
+            drop(gateway);
+        }
     });
 }

@@ -270,25 +270,6 @@ fn an_idle_connection_that_the_endpoint_closed_is_no_failure() {
 }
 
 #[test]
-fn a_connection_whose_exchange_takes_long_is_kept_like_any_other() {
-    run(async {
-        let upstream = Upstream::start().await;
-        let gateway = gateway::before(&[upstream.address]).start();
-        let mut client = Wire::connect(gateway.address("edge")).await;
-        client.send("GET / HTTP/1.1\r\nhost: app\r\n\r\n").await;
-        let (mut endpoint, _) = upstream.request().await;
-        // Longer than the pools are left alone: nothing idle is in them meanwhile.
-        tokio::time::sleep(Duration::from_millis(600)).await;
-        endpoint.send(OK).await;
-        client.message().await;
-        client.send("GET /2 HTTP/1.1\r\nhost: app\r\n\r\n").await;
-        assert_eq!(endpoint.head().await.start, "GET /2 HTTP/1.1");
-        endpoint.send(OK).await;
-        client.message().await;
-    });
-}
-
-#[test]
 fn bytes_that_nobody_asked_for_end_an_idle_connection() {
     run(async {
         let upstream = Upstream::start().await;
