@@ -8,6 +8,7 @@ mod shared;
 pub(crate) use accept::{accept, adopt};
 pub(crate) use shared::{Crew, Handoff, Shared};
 
+use std::cell::RefCell;
 use std::net::IpAddr;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -26,6 +27,9 @@ use crate::stream::Stream;
 use crate::telemetry::metrics::{ListenerSeries, TcpSeries};
 use crate::timer::{Timer, after};
 use crate::{http1, http2};
+
+/// Whose connections a socket accepts, as long as no other listener takes it over.
+pub(crate) type Place = Rc<RefCell<Rc<Local>>>;
 
 /// What a worker has for one listener.
 #[derive(Debug)]

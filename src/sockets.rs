@@ -47,8 +47,8 @@ pub(crate) enum ListenSocket {
     Unix(UnixListener),
 }
 
-/// Binds a listener for a number of workers. `ours`: a listener of this process that is about to end listens there.
-pub(crate) fn bind(address: &ListenAddress, workers: usize, ours: bool) -> Result<Sockets, BindError> {
+/// Binds a listener for a number of workers.
+pub(crate) fn bind(address: &ListenAddress, workers: usize) -> Result<Sockets, BindError> {
     let refused = |source: io::Error| match source.kind() {
         io::ErrorKind::AddrInUse => BindError::InUse(address.clone()),
         _ => BindError::Refused { address: address.clone(), source },
@@ -56,9 +56,7 @@ pub(crate) fn bind(address: &ListenAddress, workers: usize, ours: bool) -> Resul
     match address {
         ListenAddress::Tcp(wanted) => {
             // Without SO_REUSEPORT first: with it a second process would silently take half of the traffic.
-            if !ours {
-                drop(tcp(*wanted, false).map_err(refused)?);
-            }
+            drop(tcp(*wanted, false).map_err(refused)?);
             let first = tcp(*wanted, true).map_err(refused)?;
             let bound = first.local_addr().map_err(refused)?;
             let mut each = vec![ListenSocket::Tcp(first)];
@@ -68,15 +66,10 @@ pub(crate) fn bind(address: &ListenAddress, workers: usize, ours: bool) -> Resul
             Ok(Sockets { address: ListenAddress::Tcp(bound), each })
         }
         ListenAddress::Unix(path) => {
-            // Beside the old one first, then in its place, so that there is always one to connect to.
-            let place = if ours { path.with_added_extension("new") } else { path.clone() };
-            remove_stale(&place, address)?;
-            let first = UnixListener::bind(&place).map_err(refused)?;
+            remove_stale(path, address)?;
+            let first = UnixListener::bind(path).map_err(refused)?;
             first.set_nonblocking(true).map_err(refused)?;
-            std::fs::set_permissions(&place, std::fs::Permissions::from_mode(0o660)).map_err(refused)?;
-            if ours {
-                std::fs::rename(&place, path).map_err(refused)?;
-            }
+            std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660)).map_err(refused)?;
             let mut each = Vec::new();
             for _ in 1..workers {
                 each.push(ListenSocket::Unix(first.try_clone().map_err(refused)?));
@@ -121,9 +114,9 @@ mod tests {
 
     #[test]
     fn a_port_that_somebody_listens_on_is_refused_even_with_reuse_port() {
-        let first = bind(&ListenAddress::Tcp(([127, 0, 0, 1], 0).into()), 2, false).unwrap();
+        let first = bind(&ListenAddress::Tcp(([127, 0, 0, 1], 0).into()), 2).unwrap();
         assert_eq!(first.each.len(), 2);
-        assert!(matches!(bind(&first.address, 2, false), Err(BindError::InUse(_))));
+        assert!(matches!(bind(&first.address, 2), Err(BindError::InUse(_))));
     }
 
     #[test]
@@ -131,11 +124,11 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let at = |name: &str| ListenAddress::Unix(dir.path().join(name));
         drop(UnixListener::bind(dir.path().join("stale")).unwrap());
-        assert!(bind(&at("stale"), 2, false).is_ok());
+        assert!(bind(&at("stale"), 2).is_ok());
         std::fs::write(dir.path().join("file"), "precious").unwrap();
-        assert!(matches!(bind(&at("file"), 1, false), Err(BindError::NotASocket(_))));
+        assert!(matches!(bind(&at("file"), 1), Err(BindError::NotASocket(_))));
         assert!(dir.path().join("file").exists());
-        let live = bind(&at("live"), 1, false).unwrap();
-        assert!(matches!(bind(&live.address, 1, false), Err(BindError::InUse(_))));
+        let live = bind(&at("live"), 1).unwrap();
+        assert!(matches!(bind(&live.address, 1), Err(BindError::InUse(_))));
     }
 }

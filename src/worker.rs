@@ -3,6 +3,7 @@
 //! The path of a request crosses no thread and takes no lock. Control talks to a worker by [`Command`]s; what all of
 //! them share (the table, loads, limits) are atomics and one pointer.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::io;
 use std::rc::Rc;
@@ -14,7 +15,7 @@ use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, MissedTickBehavior};
 
-use crate::listener::{self, Crew, Handoff, Local, Shared};
+use crate::listener::{self, Crew, Handoff, Local, Place, Shared};
 use crate::proxy::{HeldFailed, WorkerContext};
 use crate::shutdown::{self, DrainTrigger};
 use crate::sockets::ListenSocket;
@@ -34,6 +35,8 @@ pub(crate) enum Command {
     Retire { name: Arc<str> },
     /// A new table is in force.
     TableChanged,
+    /// Listeners that have the sockets of others, by their names, from now on; all at once, for two may change places.
+    TakeOver { moves: Vec<(Arc<str>, Arc<Shared>)> },
 }
 
 /// What a worker needs to begin.
@@ -78,7 +81,8 @@ pub(crate) fn start(parts: Parts) -> io::Result<Worker> {
 
 /// A listener that this worker accepts for.
 struct Listening {
-    local: Rc<Local>,
+    /// Whose connections they are; another listener may take its place.
+    place: Place,
     stop: DrainTrigger,
     end: DrainTrigger,
     /// Ready when accepting has stopped.
@@ -113,6 +117,7 @@ async fn run(parts: Parts, mut commands: mpsc::UnboundedReceiver<Command>) {
                 Some(Command::Listen { shared, socket }) => state.listen(shared, socket),
                 Some(Command::Retire { name }) => state.retire(&name),
                 Some(Command::TableChanged) => state.context.table_changed(),
+                Some(Command::TakeOver { moves }) => state.take_over(moves),
                 Some(Command::Drain { until }) => {
                     state.drain(until, &mut handoffs).await;
                     return;
@@ -128,25 +133,45 @@ async fn run(parts: Parts, mut commands: mpsc::UnboundedReceiver<Command>) {
 impl State {
     fn listen(&mut self, shared: Arc<Shared>, socket: ListenSocket) {
         let (stop, stopping) = shutdown::drain();
-        let (end, drain) = shutdown::drain();
         let name = shared.name.clone();
-        let metrics = self.context.metrics();
-        let local = Rc::new(Local {
-            worker: self.context.clone(),
-            series: metrics.listener(&name),
-            source: metrics.source(shared.direction, &name),
-            shared,
-            drain,
-        });
+        let (local, end) = self.local(shared);
+        let place = Rc::new(RefCell::new(local));
         let (done, stopped) = oneshot::channel();
-        let accepting = listener::accept(local.clone(), socket, self.crew.clone(), self.number, stopping);
+        let accepting = listener::accept(place.clone(), socket, self.crew.clone(), self.number, stopping);
         tokio::task::spawn_local(async move {
             accepting.await;
             let _ = done.send(());
         });
-        if let Some(before) = self.listening.insert(name, Listening { local, stop, end, stopped: Some(stopped) }) {
+        if let Some(before) = self.listening.insert(name, Listening { place, stop, end, stopped: Some(stopped) }) {
             // Same name, another address: the old sockets retire.
             self.leave(before);
+        }
+    }
+
+    fn local(&self, shared: Arc<Shared>) -> (Rc<Local>, DrainTrigger) {
+        let (end, drain) = shutdown::drain();
+        let metrics = self.context.metrics();
+        let local = Local {
+            worker: self.context.clone(),
+            series: metrics.listener(&shared.name),
+            source: metrics.source(shared.direction, &shared.name),
+            shared,
+            drain,
+        };
+        (Rc::new(local), end)
+    }
+
+    fn take_over(&mut self, moves: Vec<(Arc<str>, Arc<Shared>)>) {
+        let take = |(before, shared)| Some((self.listening.remove(&before)?, shared));
+        let taken: Vec<_> = moves.into_iter().filter_map(take).collect();
+        for (mut listening, shared) in taken {
+            let name = shared.name.clone();
+            let (local, end) = self.local(shared);
+            self.leaving.push(listening.place.replace(local));
+            std::mem::replace(&mut listening.end, end).begin();
+            if let Some(before) = self.listening.insert(name, listening) {
+                self.leave(before);
+            }
         }
     }
 
@@ -158,8 +183,8 @@ impl State {
 
     /// Stops accepting, then lets connections end in order.
     fn leave(&mut self, listening: Listening) {
-        let Listening { local, stop, end, stopped } = listening;
-        self.leaving.push(local);
+        let Listening { place, stop, end, stopped } = listening;
+        self.leaving.push(place.borrow().clone());
         stop.begin();
         tokio::task::spawn_local(async move {
             if let Some(stopped) = stopped {
@@ -169,13 +194,19 @@ impl State {
         });
     }
 
-    fn adopt(&self, handoff: Handoff) {
-        let here = self.listening.values().map(|listening| &listening.local).chain(&self.leaving);
-        if let Some(local) = here.into_iter().find(|local| Arc::ptr_eq(&local.shared, &handoff.shared)) {
-            listener::adopt(local.clone(), handoff);
-        } else {
-            tracing::warn!(listener = &*handoff.shared.name, "A connection came over after its listener was gone.");
-        }
+    fn adopt(&mut self, handoff: Handoff) {
+        let listening = self.listening.values().map(|listening| listening.place.borrow().clone());
+        let mut here = listening.chain(self.leaving.iter().cloned());
+        let known = here.find(|local| Arc::ptr_eq(&local.shared, &handoff.shared));
+        drop(here);
+        let local = known.unwrap_or_else(|| {
+            // The other worker has heard of its listener before us, or of its end after us: one request, in order.
+            let (local, end) = self.local(handoff.shared.clone());
+            end.begin();
+            self.leaving.push(local.clone());
+            local
+        });
+        listener::adopt(local, handoff);
     }
 
     fn sweep(&mut self, now: Instant) {

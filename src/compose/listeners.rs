@@ -32,12 +32,15 @@ pub(super) struct Running {
 pub(super) struct Opened {
     kept: Vec<(String, Arc<Listener>, Option<Arc<Server>>)>,
     bound: Vec<(Running, Sockets)>,
+    /// Listeners with the sockets of another one, by its name: it was renamed, or they change places. No socket is
+    /// closed, so no connection that waits in its queue is lost.
+    taken: Vec<(Running, String)>,
 }
 
 impl Listeners {
     /// Binds what is new. An error leaves everything as it is.
     pub(super) fn open(&self, config: &Config, tls: &Built, workers: usize) -> Result<Opened, BindError> {
-        let mut opened = Opened { kept: Vec::new(), bound: Vec::new() };
+        let mut opened = Opened { kept: Vec::new(), bound: Vec::new(), taken: Vec::new() };
         for listener in &config.listeners {
             let server = tls.server(&listener.name);
             let same_place =
@@ -46,20 +49,26 @@ impl Listeners {
                 opened.kept.push((listener.name.clone(), Arc::new(listener.clone()), server));
                 continue;
             }
-            let sockets = sockets::bind(&listener.listen, workers, self.gives_up(&listener.listen, config))?;
             let shared = Shared::new(Arc::new(listener.clone()), server, direction(listener));
-            let running = Running { configured: listener.listen.clone(), address: sockets.address.clone(), shared };
-            opened.bound.push((running, sockets));
+            let configured = listener.listen.clone();
+            if let Some(before) = self.gives_up(&configured, config) {
+                let address = configured.clone();
+                opened.taken.push((Running { configured, address, shared }, before.to_owned()));
+                continue;
+            }
+            let sockets = sockets::bind(&configured, workers)?;
+            opened.bound.push((Running { configured, address: sockets.address.clone(), shared }, sockets));
         }
         Ok(opened)
     }
 
-    /// Tells whether a listener that runs now leaves an address to another one: it was renamed, or two change places.
-    fn gives_up(&self, address: &ListenAddress, config: &Config) -> bool {
-        self.running.iter().any(|(name, running)| {
-            let stays = || config.listeners.iter().any(|one| one.name == *name && one.listen == running.configured);
+    /// Returns the listener that runs now and leaves an address to another one.
+    fn gives_up(&self, address: &ListenAddress, config: &Config) -> Option<&str> {
+        let leaves = |(name, running): &(&String, &Running)| {
+            let stays = || config.listeners.iter().any(|one| one.name == **name && one.listen == running.configured);
             running.address == *address && !stays()
-        })
+        };
+        self.running.iter().find(leaves).map(|(name, _)| name.as_str())
     }
 
     /// Lets listeners that are no longer configured go on by a table until their connections have ended.
@@ -74,31 +83,38 @@ impl Listeners {
     /// Starts what is new, changes what stays, ends what is gone.
     pub(super) fn commit(&mut self, opened: Opened, workers: &[Worker]) {
         let mut next = BTreeMap::new();
-        let taken: Vec<_> = opened.bound.iter().map(|(running, _)| running.address.clone()).collect();
         for (name, listener, tls) in opened.kept {
             if let Some(running) = self.running.remove(&name) {
                 running.shared.replace(listener, tls);
                 next.insert(name, running);
             }
         }
-        for (running, sockets) in opened.bound {
-            // The same name at another place: the old one ends as the new one begins.
-            if let Some(before) = self.running.remove(&*running.shared.name)
-                && !taken.contains(&before.address)
-            {
-                remove_socket(&before);
+        let mut moves: Vec<(Arc<str>, Arc<Shared>)> = Vec::new();
+        for (running, before) in opened.taken {
+            tracing::info!(listener = &*running.shared.name, before, "A listener takes the place of another.");
+            self.running.remove(&before);
+            moves.push((before.into(), running.shared.clone()));
+            next.insert(running.shared.name.to_string(), running);
+        }
+        if !moves.is_empty() {
+            for worker in workers {
+                let _ = worker.commands.send(Command::TakeOver { moves: moves.clone() });
             }
+        }
+        for (running, sockets) in opened.bound {
             tracing::info!(listener = &*running.shared.name, address = %running.address, "Listening.");
             for (worker, socket) in workers.iter().zip(sockets.each) {
                 let _ = worker.commands.send(Command::Listen { shared: running.shared.clone(), socket });
             }
             next.insert(running.shared.name.to_string(), running);
         }
-        for before in self.running.values() {
-            tracing::info!(listener = &*before.shared.name, "A listener ends.");
-            if !taken.contains(&before.address) {
-                remove_socket(before);
+        for (name, before) in &self.running {
+            remove_socket(before);
+            if next.contains_key(name) {
+                // The same name at another place: the old one ended as the new one began.
+                continue;
             }
+            tracing::info!(listener = name, "A listener ends.");
             for worker in workers {
                 let _ = worker.commands.send(Command::Retire { name: before.shared.name.clone() });
             }

@@ -10,7 +10,7 @@ use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::time::sleep;
 
 use super::shared::{Admitted, Crew, HandedStream, Handoff, Placed};
-use super::{Local, serve};
+use super::{Local, Place, serve};
 use crate::shutdown::Drain;
 use crate::sockets::ListenSocket;
 use crate::stream::Stream;
@@ -74,11 +74,11 @@ fn accept_waiting(socket: &ListenSocket) -> io::Result<Accepted> {
 }
 
 /// Accepts until told to stop, then takes what waits already: closing the socket would reset it.
-pub(crate) async fn accept(local: Rc<Local>, socket: ListenSocket, crew: Arc<Crew>, here: usize, mut stop: Drain) {
+pub(crate) async fn accept(place: Place, socket: ListenSocket, crew: Arc<Crew>, here: usize, mut stop: Drain) {
     let socket = match Socket::open(socket) {
         Ok(socket) => socket,
         Err(error) => {
-            tracing::error!(listener = &*local.shared.name, %error, "A listener's socket cannot be used.");
+            tracing::error!(listener = &*place.borrow().shared.name, %error, "A listener's socket cannot be used.");
             return;
         }
     };
@@ -92,11 +92,12 @@ pub(crate) async fn accept(local: Rc<Local>, socket: ListenSocket, crew: Arc<Cre
         match accepted {
             Ok(accepted) => {
                 wait = BACKOFF.0;
-                take(&local, accepted, &crew, here);
+                take(&place.borrow().clone(), accepted, &crew, here);
             }
             Err(error) if is_of_the_connection(&error) => {}
             Err(error) => {
                 // Never spin, never end: connections that are open may close and give descriptors back.
+                let local = place.borrow().clone();
                 tracing::warn!(listener = &*local.shared.name, %error, "Connections cannot be accepted.");
                 local.series.refused("accept");
                 sleep(wait).await;
@@ -107,7 +108,7 @@ pub(crate) async fn accept(local: Rc<Local>, socket: ListenSocket, crew: Arc<Cre
     let Ok(socket) = socket.into_std() else { return };
     loop {
         match accept_waiting(&socket) {
-            Ok(accepted) => take(&local, accepted, &crew, here),
+            Ok(accepted) => take(&place.borrow().clone(), accepted, &crew, here),
             Err(error) if is_of_the_connection(&error) => {}
             Err(_) => return,
         }

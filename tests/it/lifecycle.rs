@@ -16,9 +16,18 @@ use crate::process::{self, Process, command};
 
 fn edge(origin: SocketAddr, shutdown: &str) -> String {
     format!(
-        "[[listeners]]\nname = \"edge\"\nlisten = \"127.0.0.1:0\"\nto = \"web\"\n\
-         [services.web]\nfrom = \"static/{origin}\"\nidle_timeout = \"60s\"\n[shutdown]\n{shutdown}\n"
+        "[[listeners]]\nname = \"edge\"\nlisten = \"{}\"\nto = \"web\"\n\
+         [services.web]\nfrom = \"static/{origin}\"\nidle_timeout = \"60s\"\n[shutdown]\n{shutdown}\n",
+        // Clients try it after the process has ended: nobody else may have it then.
+        dead_address()
     )
+}
+
+/// Moves a configuration's listener.
+fn on(text: &str, listen: &str) -> String {
+    let (before, rest) = text.split_once("listen = \"").unwrap();
+    let (_, after) = rest.split_once('"').unwrap();
+    format!("{before}listen = \"{listen}\"{after}")
 }
 
 fn is_closed(address: SocketAddr) -> bool {
@@ -89,7 +98,7 @@ fn a_stream_that_does_not_end_is_ended_by_the_drain_limit() {
 #[test]
 fn a_second_signal_ends_at_once_and_sockets_do_not_stay() {
     let origin = origin("one");
-    let text = edge(origin.address, "grace = \"60s\"\ndrain = \"60s\"").replace("127.0.0.1:0", "unix:DIR/edge.sock");
+    let text = on(&edge(origin.address, "grace = \"60s\"\ndrain = \"60s\""), "unix:DIR/edge.sock");
     let mut process = process::with(&text).start();
     let socket = process.directory().join("edge.sock");
     let held = socket.clone();
@@ -109,7 +118,7 @@ fn a_second_signal_ends_at_once_and_sockets_do_not_stay() {
 #[test]
 fn sigint_drains_without_grace_and_removes_its_sockets() {
     let origin = origin("one");
-    let text = edge(origin.address, "grace = \"60s\"\ndrain = \"15s\"").replace("127.0.0.1:0", "unix:DIR/edge.sock");
+    let text = on(&edge(origin.address, "grace = \"60s\"\ndrain = \"15s\""), "unix:DIR/edge.sock");
     let mut process = process::with(&text).start();
     let socket = process.directory().join("edge.sock");
     let held = socket.clone();
@@ -296,7 +305,7 @@ fn a_second_process_does_not_take_half_of_the_traffic() {
     let (one, two) = (origin("one"), origin("two"));
     let first = process::with(&edge(one.address, "")).start();
     let address = first.address("edge");
-    let text = edge(two.address, "").replace("127.0.0.1:0", &address.to_string());
+    let text = on(&edge(two.address, ""), &address.to_string());
     let mut second = process::with(&text).spawn();
     assert_eq!(code(&mut second), Some(1));
     wait_until("it is told", || second.stderr().contains("in use by another process"));
@@ -314,7 +323,7 @@ fn a_port_that_was_in_use_a_moment_ago_can_be_listened_on() {
     let one = origin("one");
     let place = dead_address().to_string();
     for _ in 0..3 {
-        let mut process = process::with(&edge(one.address, "").replace("127.0.0.1:0", &place)).start();
+        let mut process = process::with(&on(&edge(one.address, ""), &place)).start();
         let mut kept = client(process.address("edge"));
         assert_eq!(kept.get("a.example", "/").unwrap().body, "one");
         process.signal(Signal::TERM);

@@ -87,7 +87,7 @@ fn a_listener_is_added_and_removed_and_its_connections_end_in_order() {
     let one = origin("one");
     let edge = listener("edge", "127.0.0.1:0", one.address);
     let gateway = gateway::with(&edge).workers(2).start();
-    reload(&gateway, &(edge.clone() + &listener("more", "127.0.0.1:0", one.address)));
+    reload(&gateway, &(edge.clone() + &listener("more", &dead_address().to_string(), one.address)));
     let more = gateway.address("more");
     let mut kept: Vec<_> = (0..4).map(|_| client(more)).collect();
     for client in &mut kept {

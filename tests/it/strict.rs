@@ -154,7 +154,7 @@ fn a_malformed_body_is_the_clients_fault_and_reaches_no_endpoint_whole() {
                 let error = format!("error=\"{label}\"");
                 gateway.wait_for_metric("response_total", &["classification=\"success\"", &error], 1.0);
                 gateway.wait_for_metric("meshless_malformed_total", &[&format!("label=\"{label}\"")], 1.0);
-                assert_eq!(gateway.count("route_retry_total", &[]), 0);
+                assert_eq!(gateway.count("meshless_retry_total", &[]), 0);
                 assert_eq!(gateway.count("meshless_requeue_total", &[]), 0);
             }
         }

@@ -53,7 +53,7 @@ fn a_dead_endpoint_costs_no_request_whatever_its_method() {
             assert_eq!(client.message().await.0.status(), 200);
         }
         assert!(gateway.metric("meshless_requeue_total", &[]) >= 3.0);
-        assert_eq!(gateway.count("route_retry_total", &[]), 0);
+        assert_eq!(gateway.count("meshless_retry_total", &[]), 0);
     });
 }
 
@@ -266,6 +266,25 @@ fn an_idle_connection_that_the_endpoint_closed_is_no_failure() {
         endpoint.send(OK).await;
         assert_eq!(client.message().await.0.status(), 200);
         gateway.wait_for_metric("meshless_requeue_total", &[], 1.0);
+    });
+}
+
+#[test]
+fn a_connection_whose_exchange_takes_long_is_kept_like_any_other() {
+    run(async {
+        let upstream = Upstream::start().await;
+        let gateway = gateway::before(&[upstream.address]).start();
+        let mut client = Wire::connect(gateway.address("edge")).await;
+        client.send("GET / HTTP/1.1\r\nhost: app\r\n\r\n").await;
+        let (mut endpoint, _) = upstream.request().await;
+        // Longer than the pools are left alone: nothing idle is in them meanwhile.
+        tokio::time::sleep(Duration::from_millis(600)).await;
+        endpoint.send(OK).await;
+        client.message().await;
+        client.send("GET /2 HTTP/1.1\r\nhost: app\r\n\r\n").await;
+        assert_eq!(endpoint.head().await.start, "GET /2 HTTP/1.1");
+        endpoint.send(OK).await;
+        client.message().await;
     });
 }
 

@@ -19,6 +19,7 @@ pub(crate) struct Upstream {
 }
 
 impl Upstream {
+    #[allow(clippy::unused_async, reason = "a socket needs a runtime around it: awaiting says so")]
     pub(crate) async fn start() -> Self {
         let socket = TcpSocket::new_v4().unwrap();
         socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();

@@ -5,27 +5,6 @@ use std::process::Command;
 
 use anyhow::Context as _;
 
-/// What cargo says about the package that it runs. Build scripts (ring's for one) ask to be run again when it changes.
-const OUR_PACKAGE: [&str; 17] = [
-    "CARGO_MANIFEST_DIR",
-    "CARGO_MANIFEST_LINKS",
-    "CARGO_MANIFEST_PATH",
-    "CARGO_PKG_AUTHORS",
-    "CARGO_PKG_DESCRIPTION",
-    "CARGO_PKG_HOMEPAGE",
-    "CARGO_PKG_LICENSE",
-    "CARGO_PKG_LICENSE_FILE",
-    "CARGO_PKG_NAME",
-    "CARGO_PKG_README",
-    "CARGO_PKG_REPOSITORY",
-    "CARGO_PKG_RUST_VERSION",
-    "CARGO_PKG_VERSION",
-    "CARGO_PKG_VERSION_MAJOR",
-    "CARGO_PKG_VERSION_MINOR",
-    "CARGO_PKG_VERSION_PATCH",
-    "CARGO_PKG_VERSION_PRE",
-];
-
 /// Returns the root of the work tree: the parent of this package's folder.
 pub(crate) fn root() -> &'static Path {
     let package = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -53,11 +32,19 @@ pub(crate) fn cache() -> anyhow::Result<PathBuf> {
 pub(crate) fn cargo() -> Command {
     let mut command = Command::new(variable("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(root());
-    // What cargo told us about our own package must not leak into another build and make it start anew.
-    for name in OUR_PACKAGE {
-        command.env_remove(name);
-    }
+    forget_package(&mut command);
     command
+}
+
+/// What cargo told us about our own package must not leak into another build: build scripts (ring's) watch these and
+/// would start anew each time.
+pub(crate) fn forget_package(command: &mut Command) {
+    for name in ["DIR", "LINKS", "PATH"] {
+        command.env_remove(format!("CARGO_MANIFEST_{name}"));
+    }
+    for name in ["NAME", "VERSION", "VERSION_MAJOR", "VERSION_MINOR", "VERSION_PATCH", "VERSION_PRE"] {
+        command.env_remove(format!("CARGO_PKG_{name}"));
+    }
 }
 
 /// Returns whether this is a CI run, where nothing may be skipped.
