@@ -28,12 +28,12 @@ impl BySni {
         Some(Self { by_name, first })
     }
 
-    /// Tells whether the certificate that `name` gets is good for `host` too.
-    pub(crate) fn covers(&self, name: &str, host: &str) -> bool {
+    /// Tells whether `host` belongs to another of these certificates than the one that `name` gets.
+    ///
+    /// A host that belongs to none is not misdirected: sidecars ask for each other by one name and for services by others.
+    pub(crate) fn misdirects(&self, name: &str, host: &str) -> bool {
         let chosen = self.find(name).unwrap_or(&self.first);
-        let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
-        let (Some(leaf), Ok(host)) = (chosen.cert.first(), ServerName::try_from(host)) else { return false };
-        EndEntityCert::try_from(leaf).is_ok_and(|leaf| leaf.verify_is_valid_for_subject_name(&host).is_ok())
+        self.find(host).is_some_and(|fitting| !Arc::ptr_eq(fitting, chosen) && !is_valid_for(chosen, host))
     }
 
     fn find(&self, name: &str) -> Option<&Arc<CertifiedKey>> {
@@ -43,6 +43,11 @@ impl BySni {
             self.by_name.get(&format!("*.{parent}"))
         })
     }
+}
+
+fn is_valid_for(key: &CertifiedKey, host: &str) -> bool {
+    let (Some(leaf), Ok(host)) = (key.cert.first(), ServerName::try_from(host)) else { return false };
+    EndEntityCert::try_from(leaf).is_ok_and(|leaf| leaf.verify_is_valid_for_subject_name(&host).is_ok())
 }
 
 impl ResolvesServerCert for BySni {
@@ -85,20 +90,23 @@ mod tests {
     }
 
     #[test]
-    fn a_certificate_covers_its_own_names_and_not_those_of_another() {
-        let by_sni = BySni::new(vec![key(&["a.org", "127.0.0.1", "::1"]), key(&["*.example.org"])]).unwrap();
-        for (name, host, covered) in [
-            ("a.org", "A.org", true),
-            ("a.org", "127.0.0.1", true),
-            ("a.org", "[::1]", true),
-            ("a.org", "x.example.org", false),
-            ("unknown.org", "a.org", true),
-            ("x.example.org", "y.example.org", true),
+    fn a_host_is_misdirected_if_it_belongs_to_another_certificate_and_not_if_it_belongs_to_none() {
+        let by_sni = BySni::new(vec![key(&["a.org", "both.org"]), key(&["*.example.org", "both.org"])]).unwrap();
+        for (name, host, misdirected) in [
+            ("a.org", "A.org", false),
+            ("a.org", "x.example.org", true),
+            ("a.org", "elsewhere.org", false),
+            ("a.org", "127.0.0.1", false),
+            ("unknown.org", "a.org", false),
+            ("unknown.org", "x.example.org", true),
+            ("x.example.org", "y.example.org", false),
+            ("x.example.org", "both.org", false),
+            ("x.example.org", "A.org", true),
             ("x.example.org", "y.x.example.org", false),
             ("x.example.org", "not a name", false),
             ("x.example.org", "", false),
         ] {
-            assert_eq!(by_sni.covers(name, host), covered, "{name} {host}");
+            assert_eq!(by_sni.misdirects(name, host), misdirected, "{name} {host}");
         }
     }
 }

@@ -18,9 +18,9 @@ pub struct Server {
 }
 
 impl Server {
-    /// Tells whether the certificate that was chosen for a name is good for a host too. `host` has no port.
-    pub fn covers(&self, name: &str, host: &str) -> bool {
-        self.certificates.covers(name, host)
+    /// Tells whether a host belongs to another certificate than the one that was chosen for a name. `host` has no port.
+    pub fn misdirects(&self, name: &str, host: &str) -> bool {
+        self.certificates.misdirects(name, host)
     }
 }
 

@@ -1,7 +1,7 @@
 //! The composition root: opens every part, spawns every task. Start-up is a reload from nothing.
 //!
 //! One task owns what changes (configuration, followed targets, listeners) and is told of everything by messages, so no
-//! lock guards it. It publishes a [`Table`] for the data path and a status for the admin interface.
+//! lock guards it. It publishes a `Table` for the data path and a status for the admin interface.
 
 mod control;
 mod listeners;

@@ -124,7 +124,7 @@ impl Session {
         if too_far {
             return Err(Failure::Loop);
         }
-        if !self.covers(host) {
+        if self.misdirects(host) {
             return Err(Failure::Misdirected);
         }
         let table = self.table();

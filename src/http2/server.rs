@@ -372,6 +372,10 @@ async fn send_reply(reply: Reply, respond: &RefCell<SendResponse<Bytes>>, is_hea
     head.version = http::Version::HTTP_2;
     let is_grpc = failure::is_grpc(&head.headers);
     let status = head.status;
+    if status == StatusCode::NO_CONTENT {
+        // Not even 0 (RFC 9110, 8.6).
+        head.headers.remove(header::CONTENT_LENGTH);
+    }
     if !is_head
         && status != StatusCode::NO_CONTENT
         && status != StatusCode::NOT_MODIFIED

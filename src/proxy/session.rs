@@ -186,12 +186,11 @@ impl Session {
         }
     }
 
-    /// Tells whether a host may be asked for on this connection: a client that asked for another name by SNI was shown
-    /// a certificate, and so a place, that may have nothing to do with this host.
-    pub(super) fn covers(&self, host: &str) -> bool {
-        let Some(Encrypted { server, name: Some(name) }) = &self.tls else { return true };
-        let host = crate::route::without_port(host);
-        host.eq_ignore_ascii_case(name) || server.covers(name, host)
+    /// Tells whether a host belongs to another certificate of the listener than the one that the client was shown: it
+    /// came by the way of one site, and asks for another.
+    pub(super) fn misdirects(&self, host: &str) -> bool {
+        let Some(Encrypted { server, name: Some(name) }) = &self.tls else { return false };
+        server.misdirects(name, crate::route::without_port(host))
     }
 
     pub(crate) fn limits(&self) -> &ListenerLimits {

@@ -89,9 +89,11 @@ impl Lease {
             // Only other workers wait, and they cannot use this connection: its permit is what they need.
             return;
         }
-        if let Some(pool) = pools.members.borrow_mut().get_mut(&self.0.member.id) {
-            pool.idle.push((connection, Instant::now()));
+        if self.0.member.gone.load(Ordering::Relaxed) {
+            return;
         }
+        // The pool may have been swept away while all of its connections were in use.
+        pools.of(&self.0.member, |pool| pool.idle.push((connection, Instant::now())));
         if let Some(waiting) = waiting {
             waiting.freed.notify_one();
         }
@@ -255,6 +257,14 @@ impl Pools {
         Ok(permit)
     }
 
+    /// Changes the pool of an endpoint, which is made where there is none.
+    fn of(&self, member: &Arc<MemberState>, change: impl FnOnce(&mut Pool)) {
+        let mut members = self.members.borrow_mut();
+        let pool = members.entry(member.id).or_default();
+        pool.member.get_or_insert_with(|| member.clone());
+        change(pool);
+    }
+
     fn has_idle(&self, member: u64) -> bool {
         self.members.borrow().get(&member).is_some_and(|pool| !pool.idle.is_empty())
     }
@@ -298,7 +308,7 @@ impl Pools {
         timer: &mut Timer,
     ) -> Result<Ready, TryError> {
         let id = member.state.id;
-        self.members.borrow_mut().entry(id).or_default().member = Some(member.state.clone());
+        self.of(&member.state, |_| ());
         let _opening = (wanted == Wanted::Http2).then(|| Opening::new(self, id));
         let fresh = self.connect(upstream, member, wanted, series, timer).await?;
         if !fresh.is_http2 {
@@ -309,9 +319,7 @@ impl Pools {
             .bound(Some(deadline), Session::open(fresh.stream, lease))
             .await
             .map_err(|_| TryError::Connect { why: "no HTTP/2 handshake within connect_timeout".to_owned() })??;
-        if let Some(pool) = self.members.borrow_mut().get_mut(&id) {
-            pool.sessions.push(session.clone());
-        }
+        self.of(&member.state, |pool| pool.sessions.push(session.clone()));
         // Who waits for a connection of its own may find a place on this one.
         if let Some(waiting) = self.waiting.borrow().get(&upstream.state.id) {
             waiting.freed.notify_waiters();

@@ -87,11 +87,11 @@ fn a_stream_in_both_directions_is_carried_message_by_message() {
         let mut replies = response.await.unwrap().into_body();
         let mut asked = asked.into_body();
         for number in 0..50 {
-            let (ping, pong) = (message(&format!("ping {number}")), message(&format!("pong {number}")));
-            body.send_data(ping.clone(), false).unwrap();
-            assert_eq!(next_message(&mut asked).await, ping);
-            out.send_data(pong.clone(), false).unwrap();
-            assert_eq!(next_message(&mut replies).await, pong);
+            let (question, answer) = (message(&format!("ping {number}")), message(&format!("pong {number}")));
+            body.send_data(question.clone(), false).unwrap();
+            assert_eq!(next_message(&mut asked).await, question);
+            out.send_data(answer.clone(), false).unwrap();
+            assert_eq!(next_message(&mut replies).await, answer);
         }
         // The server ends the call while the client's half is open.
         out.send_trailers(status("5")).unwrap();

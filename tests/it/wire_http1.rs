@@ -1,5 +1,8 @@
 //! HTTP/1.1 clients and HTTP/1.1 endpoints through a whole gateway.
 
+use std::io::{Read as _, Write as _};
+use std::time::{Duration, Instant};
+
 use crate::gateway;
 use crate::upstream::Upstream;
 use crate::wire::{Content, End, Wire, read, run};
@@ -73,10 +76,10 @@ fn a_body_of_any_framing_arrives_whole_both_ways() {
 fn a_hundred_pipelined_requests_are_answered_in_their_order() {
     run(async {
         let (_gateway, upstream, mut client) = pair().await;
-        let all: String = (0..100)
+        let all: Vec<_> = (0..100)
             .map(|n| format!("POST /{n} HTTP/1.1\r\nhost: app\r\ncontent-length: 1\r\n\r\n{}", n % 10))
             .collect();
-        client.send(all).await;
+        client.send(all.concat()).await;
         let mut endpoint = upstream.accept().await;
         for number in 0..100 {
             let (head, body) = endpoint.message().await;
@@ -129,6 +132,26 @@ fn a_client_that_says_close_is_answered_and_closed() {
         let (reply, _) = client.message().await;
         assert_eq!(reply.get("connection"), "close");
         assert_eq!(client.ended().await, End::Closed);
+    });
+}
+
+#[test]
+fn a_connection_that_was_busy_while_idle_ones_were_looked_through_is_used_again() {
+    run(async {
+        let (_gateway, upstream, mut client) = pair().await;
+        client.send("GET /1 HTTP/1.1\r\nhost: app\r\n\r\n").await;
+        let (mut endpoint, _) = upstream.request().await;
+        // Several times as long as the pool waits between two looks.
+        let begun = Instant::now();
+        while begun.elapsed() < Duration::from_secs(1) {
+            client.stays_silent().await;
+        }
+        endpoint.send(OK).await;
+        assert_eq!(client.message().await.1, "ok");
+        client.send("GET /2 HTTP/1.1\r\nhost: app\r\n\r\n").await;
+        assert_eq!(endpoint.head().await.start, "GET /2 HTTP/1.1");
+        endpoint.send(OK).await;
+        assert_eq!(client.message().await.1, "ok");
     });
 }
 
@@ -501,5 +524,45 @@ fn connect_is_refused() {
         assert_eq!((reply.status(), reply.get("meshless-error")), (400, "connect_not_allowed"));
         assert_eq!(client.ended().await, End::Closed);
         upstream.is_left_alone().await;
+    });
+}
+
+#[test]
+fn a_connection_that_comes_while_the_workers_start_is_served() {
+    run(async {
+        for _ in 0..10 {
+            let own = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+            // Clients knock before there is a door; each that is let in must be answered.
+            let clients: Vec<_> = (0..8)
+                .map(|_| {
+                    std::thread::spawn(move || {
+                        let deadline = Instant::now() + Duration::from_secs(10);
+                        let mut stream = loop {
+                            match std::net::TcpStream::connect(own) {
+                                // A port of the kernel's choice may connect to itself.
+                                Ok(stream) if stream.local_addr().unwrap() != own => break stream,
+                                Ok(_) => {}
+                                Err(error) => assert!(Instant::now() < deadline, "{error}"),
+                            }
+                        };
+                        stream.write_all(b"GET / HTTP/1.1\r\nhost: app\r\nconnection: close\r\n\r\n").unwrap();
+                        let mut answer = String::new();
+                        stream.read_to_string(&mut answer).unwrap();
+                        answer
+                    })
+                })
+                .collect();
+            let gateway = gateway::with(&format!(
+                "[[listeners]]\nname = \"edge\"\nlisten = \"{own}\"\n\
+                 [[routes]]\nmatch = {{ path = \"/x\" }}\nto = \"static/127.0.0.1:1\"\n"
+            ))
+            .workers(8)
+            .start();
+            for client in clients {
+                let answer = client.join().unwrap();
+                assert!(answer.starts_with("HTTP/1.1 404 "), "{answer:?}");
+            }
+            drop(gateway);
+        }
     });
 }

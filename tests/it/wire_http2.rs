@@ -711,7 +711,7 @@ fn a_length_that_the_frames_do_not_keep_never_reaches_an_endpoint_as_a_whole_bod
             let text = String::from_utf8(bytes).unwrap();
             assert!(!text.ends_with("abcde") && !text.contains("content-length: 3"), "{text}");
         }
-        assert_eq!(gateway.metric("response_total", &["classification=\"failure\""]) as u64, 0);
+        assert_eq!(gateway.count("response_total", &["classification=\"failure\""]), 0);
     });
 }
 
@@ -767,5 +767,102 @@ fn a_client_that_breaks_the_protocol_is_told_and_closed() {
             String::from_utf8_lossy(&rest)
         );
         assert_eq!(end, End::Closed);
+    });
+}
+
+#[test]
+fn a_204_of_http1_announces_no_length_over_http2() {
+    run(async {
+        let upstream = Upstream::start().await;
+        let gateway = gateway::before(&[upstream.address]).start();
+        let client = h2_client(gateway.address("edge")).await;
+        let asking = ask(&client, request("GET", "/").body(()).unwrap());
+        let answering = async {
+            let (mut endpoint, _) = upstream.request().await;
+            endpoint.send("HTTP/1.1 204 x\r\ncontent-length: 0\r\n\r\n").await;
+        };
+        let (head, _) = tokio::join!(asking, answering).0;
+        assert_eq!((head.status().as_u16(), head.headers().contains_key("content-length")), (204, false));
+        // HEAD keeps what GET would have.
+        let (response, _) = client.clone().send_request(request("HEAD", "/").body(()).unwrap(), true).unwrap();
+        let (mut endpoint, _) = upstream.request().await;
+        endpoint.send("HTTP/1.1 200 OK\r\ncontent-length: 7\r\n\r\n").await;
+        let response = response.await.unwrap();
+        assert_eq!(response.headers()["content-length"], "7");
+        assert!(response.body().is_end_stream());
+    });
+}
+
+#[test]
+fn a_thousand_requests_on_many_streams_get_their_own_replies() {
+    run(async {
+        for speaks_h2 in [false, true] {
+            let upstream = Upstream::start().await;
+            let edge = gateway::before(&[upstream.address]);
+            let builder = if speaks_h2 { edge.h2().build() } else { edge.build() };
+            let gateway = builder.workers(2).start();
+            let address = gateway.address("edge");
+            // The endpoint says what it was asked for, in whatever order it comes to it.
+            tokio::spawn(async move {
+                loop {
+                    if speaks_h2 {
+                        let mut peer = upstream.accept_h2().await;
+                        tokio::spawn(async move {
+                            loop {
+                                let (asked, mut respond) = peer.request().await;
+                                tokio::spawn(async move {
+                                    let path = asked.uri().path().to_owned();
+                                    let body = read(&mut asked.into_body()).await.unwrap().0;
+                                    assert_eq!(path.as_bytes(), body);
+                                    let mut out = respond.send_response(reply(200), false).unwrap();
+                                    out.send_data(body.into(), true).unwrap();
+                                });
+                            }
+                        });
+                    } else {
+                        let mut wire = upstream.accept().await;
+                        tokio::spawn(async move {
+                            while let Some(head) = wire.head_unless_closed().await {
+                                let body = wire.content(&head).await.bytes;
+                                assert_eq!(head.start.split(' ').nth(1).unwrap().as_bytes(), body);
+                                wire.send(format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", body.len())).await;
+                                wire.send(body).await;
+                            }
+                        });
+                    }
+                }
+            });
+            let clients: Vec<_> = (0..5)
+                .map(|client| {
+                    tokio::spawn(async move {
+                        let connection = h2_client(address).await;
+                        let asking: Vec<_> = (0..200)
+                            .map(|number| {
+                                let connection = connection.clone();
+                                tokio::spawn(async move {
+                                    let path = format!("/{client}/{number}");
+                                    let asked = request("POST", &path).body(()).unwrap();
+                                    let mut ready = connection.ready().await.unwrap();
+                                    let (response, mut body) = ready.send_request(asked, false).unwrap();
+                                    body.send_data(path.clone().into(), true).unwrap();
+                                    let response = response.await.unwrap();
+                                    let status = response.status();
+                                    let said = read(&mut response.into_body()).await.unwrap().0;
+                                    assert_eq!((status.as_u16(), String::from_utf8(said).unwrap()), (200, path));
+                                })
+                            })
+                            .collect();
+                        for asked in asking {
+                            asked.await.unwrap();
+                        }
+                    })
+                })
+                .collect();
+            for client in clients {
+                client.await.unwrap();
+            }
+            gateway.wait_for_metric("response_total", &["status_code=\"200\""], 1000.0);
+            assert_eq!(gateway.count("response_total", &[]), 1000);
+        }
     });
 }

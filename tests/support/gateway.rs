@@ -193,6 +193,16 @@ impl Running {
         lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
     }
 
+    /// Adds up like [`Running::metric`], for a metric that counts.
+    #[allow(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a test counts to no more than thousands"
+    )]
+    pub(crate) fn count(&self, name: &str, labels: &[&str]) -> u64 {
+        self.metric(name, labels) as u64
+    }
+
     /// Waits until a metric has a value.
     pub(crate) fn wait_for_metric(&self, name: &str, labels: &[&str], value: f64) {
         let what = format!("{name}{labels:?} is {value}");

@@ -13,8 +13,9 @@ use std::time::{Duration, Instant};
 
 use socket2::{Domain, Socket, Type};
 
-/// Longest that anything may take that a test waits for.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+/// Longest that anything may take that a test waits for: longer than the longest back-off of a source (30 s), which bad
+/// luck can draw early.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(45);
 
 /// Waits until something is so, and fails where it does not become so.
 pub(crate) fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use h2::RecvStream;
 use h2::server::SendResponse;
 use http::Request;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::mpsc;
 
 use crate::wire::{Head, Wire};
@@ -19,8 +19,12 @@ pub(crate) struct Upstream {
 }
 
 impl Upstream {
+    #[allow(clippy::unused_async, reason = "a socket needs a runtime around it: awaiting says so")]
     pub(crate) async fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        // Room for every connection of a burst: what overflows comes again a second later, when it is too late.
+        let listener = socket.listen(4096).unwrap();
         let address = listener.local_addr().unwrap();
         Self { listener, address }
     }

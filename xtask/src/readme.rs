@@ -45,7 +45,9 @@ pub(crate) fn check() -> anyhow::Result<()> {
             Some(Trial::Elsewhere(step)) => println!("$ {command}: tried by step {step}"),
             Some(Trial::Serves(address, path)) => serve(command, address, path)?,
             Some(Trial::ToTheEnd) => {
-                process::run(Command::new("sh").args(["-ec", command]).current_dir(workspace::root()))?;
+                let mut shell = Command::new("sh");
+                shell.args(["-ec", command]).current_dir(workspace::root());
+                process::run(&mut shell)?;
             }
             None => bail!("the README has a new command, `{command}`: say in xtask/src/readme.rs how CI tries it"),
         }
@@ -94,10 +96,12 @@ pub(crate) fn demo() -> anyhow::Result<()> {
 fn serve(command: &str, address: &str, path: &str) -> anyhow::Result<()> {
     println!("$ {command}");
     let log = workspace::target()?.join("readme.log");
+    let socket = address.parse().context("an address of this file")?;
+    // Somebody else's answer would be taken for ours.
+    anyhow::ensure!(http::status(socket, path).is_err(), "something else answers at http://{address}{path} already");
     let mut shell = Command::new("sh");
     shell.args(["-ec", &format!("exec {command}")]).current_dir(workspace::root()).stdin(Stdio::null());
     let mut service = Service::start(command, &mut shell, &log)?;
-    let socket = address.parse().context("an address of this file")?;
     service.until(Duration::from_secs(20), |_| http::status(socket, path).ok().filter(|status| *status == 200))?;
     let status = service.stop(Signal::INT, Duration::from_secs(40))?;
     println!("http://{address}{path} answered 200; Ctrl-C ended it with {status}");

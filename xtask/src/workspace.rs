@@ -32,9 +32,19 @@ pub(crate) fn cache() -> anyhow::Result<PathBuf> {
 pub(crate) fn cargo() -> Command {
     let mut command = Command::new(variable("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(root());
-    // What cargo told us about our own package must not leak into another build and make it start anew.
-    command.env_remove("CARGO_MANIFEST_DIR").env_remove("CARGO_MANIFEST_PATH").env_remove("CARGO_PKG_NAME");
+    forget_package(&mut command);
     command
+}
+
+/// What cargo told us about our own package must not leak into another build: build scripts (ring's) watch these and
+/// would start anew each time.
+pub(crate) fn forget_package(command: &mut Command) {
+    for name in ["DIR", "LINKS", "PATH"] {
+        command.env_remove(format!("CARGO_MANIFEST_{name}"));
+    }
+    for name in ["NAME", "VERSION", "VERSION_MAJOR", "VERSION_MINOR", "VERSION_PATCH", "VERSION_PRE"] {
+        command.env_remove(format!("CARGO_PKG_{name}"));
+    }
 }
 
 /// Returns whether this is a CI run, where nothing may be skipped.

@@ -17,7 +17,8 @@ pub(super) fn cpu_time(roots: &[u32]) -> anyhow::Result<Duration> {
         let folder = format!("/proc/{process}/task");
         for thread in fs::read_dir(&folder).with_context(|| format!("read {folder}: did the process end?"))? {
             let file = thread.context("read the list of threads")?.path().join("schedstat");
-            let text = fs::read_to_string(&file).with_context(|| format!("read {}", file.display()))?;
+            // A thread may have ended since it was listed.
+            let Ok(text) = fs::read_to_string(&file) else { continue };
             let nanoseconds = text.split(' ').next().and_then(|number| number.parse().ok());
             total += Duration::from_nanos(nanoseconds.with_context(|| format!("understand {}", file.display()))?);
         }
