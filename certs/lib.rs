@@ -3,12 +3,14 @@
 //! A leaf of the workspace. It reads PEM files and builds rustls configurations; it opens no socket.
 
 mod error;
+mod identity;
 mod pem;
 mod provider;
 mod resolve;
 mod tls;
 
 pub use error::Error;
+pub use identity::spiffe_id;
 pub use pem::{Anchors, KeyFiles};
 pub use provider::provider;
 pub use tls::{Server, client, server};

@@ -12,7 +12,8 @@ mod yaml;
 #[cfg(test)]
 mod tests;
 
-use std::path::PathBuf;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use shared::Shared;
@@ -76,6 +77,15 @@ impl Source for Service {
             }
         }
     }
+}
+
+/// Reads endpoints that stand in for those of other backends: a file as this backend takes it, whose services are named
+/// like the targets that they stand for. Blocks on the file system.
+pub fn fixtures(path: &Path) -> Result<BTreeMap<String, Snapshot>, Error> {
+    document::parse_named(&read::read(path)?, |name| match name.split_once('/') {
+        Some((backend, path)) if !backend.is_empty() && !path.is_empty() => Ok(()),
+        _ => Err(format!("`{name}` is no target; write BACKEND/NAME as the configuration does")),
+    })
 }
 
 /// Checks a service's name: `[a-z0-9][a-z0-9._-]*`, so that it never means a path.

@@ -11,11 +11,14 @@ pub(crate) struct Inline;
 
 impl Backend for Inline {
     fn source(&self, target: &Target) -> Result<Box<dyn Source>, TargetError> {
-        let wrong = |problem: String| TargetError(format!("target `{target}`: {problem}"));
-        target.refuse_options()?;
-        let snapshot = parse(&target.path).map_err(wrong)?;
-        Ok(Box::new(Once { unsaid: Some(snapshot) }))
+        Ok(Box::new(Once { unsaid: Some(written(target)?) }))
     }
+}
+
+/// Returns the endpoints that stand in a `static` target itself, for who asks without waiting.
+pub(crate) fn written(target: &Target) -> Result<Snapshot, TargetError> {
+    target.refuse_options()?;
+    parse(&target.path).map_err(|problem| TargetError(format!("target `{target}`: {problem}")))
 }
 
 /// Says what it has once.

@@ -8,6 +8,8 @@ mod address;
 mod config;
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
+#[cfg(feature = "dns")]
+mod dns;
 mod error;
 mod file;
 mod inline;
@@ -19,8 +21,9 @@ use std::fmt;
 pub use async_trait::async_trait;
 
 pub use address::{Address, AddressError};
-pub use config::{Config, OpenError, check, open};
+pub use config::{Config, DnsConfig, DnsFamily, OpenError, check, open, written};
 pub use error::{Error, TargetError};
+pub use file::fixtures;
 pub use snapshot::{AppProtocol, Endpoint, Health, Snapshot, SnapshotError};
 pub use target::Target;
 

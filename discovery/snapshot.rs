@@ -38,6 +38,11 @@ pub struct Endpoint {
     pub address: Address,
     /// The backend's own id where it has one (a Consul service id, a task ARN); tells two instances on one address apart.
     pub id: Option<String>,
+    /// Which step of a failover list it is on, lower ones first: SRV's priority. Default 0.
+    ///
+    /// Left out where it is 0, so that a snapshot without tiers reads and writes as it did before there were any.
+    #[serde(default, skip_serializing_if = "is_first")]
+    pub priority: u16,
     /// Relative weight, default 1, at most [`Endpoint::MAX_WEIGHT`]; 0 gets nothing.
     pub weight: u32,
     /// Zone, where known.
@@ -59,6 +64,7 @@ impl Endpoint {
         Self {
             address,
             id: None,
+            priority: 0,
             weight: 1,
             zone: None,
             health: Health::Healthy,
@@ -66,6 +72,11 @@ impl Endpoint {
             metadata: BTreeMap::new(),
         }
     }
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde hands a reference")]
+fn is_first(priority: &u16) -> bool {
+    *priority == 0
 }
 
 /// All endpoints of one target, as a backend knew them at one time: sorted, without duplicates, bounded.
@@ -184,6 +195,11 @@ mod tests {
         let snapshot = Snapshot::new(vec![endpoint("10.0.0.1:80"), endpoint("unix:/run/a.sock")]).unwrap();
         let text = serde_json::to_string(&snapshot).unwrap();
         assert_eq!(serde_json::from_str::<Snapshot>(&text).unwrap(), snapshot);
+        assert!(!text.contains("priority"), "{text}");
+        let second = text.replacen("\"weight\":1", "\"priority\":2,\"weight\":1", 1);
+        let read = serde_json::from_str::<Snapshot>(&second).unwrap();
+        assert_eq!(read.endpoints()[0].priority, 2);
+        assert_eq!(serde_json::to_string(&read).unwrap(), second);
         let heavy = text.replace("\"weight\":1", "\"weight\":4000000000");
         assert!(serde_json::from_str::<Snapshot>(&heavy).is_err());
     }

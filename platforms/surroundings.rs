@@ -13,6 +13,9 @@ pub trait Surroundings: fmt::Debug + Send + Sync {
 
     /// Returns all environment variables that are UTF-8.
     fn variables(&self) -> BTreeMap<String, String>;
+
+    /// Returns the text of a file of the system, such as `/proc/self/cgroup`; `None` where it cannot be read.
+    fn file(&self, path: &str) -> Option<String>;
 }
 
 /// The surroundings of the running process.
@@ -31,9 +34,13 @@ impl Surroundings for Process {
             .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
             .collect()
     }
+
+    fn file(&self, path: &str) -> Option<String> {
+        std::fs::read_to_string(path).ok()
+    }
 }
 
-/// Surroundings that a test writes down.
+/// Surroundings that a test writes down: variables, and files by their absolute paths.
 #[derive(Debug, Clone, Default)]
 pub struct Scripted(pub BTreeMap<String, String>);
 
@@ -43,6 +50,15 @@ impl Surroundings for Scripted {
     }
 
     fn variables(&self) -> BTreeMap<String, String> {
-        self.0.clone()
+        // No variable begins with a slash.
+        self.0
+            .iter()
+            .filter(|(name, _)| !name.starts_with('/'))
+            .map(|(name, value)| (name.clone(), value.clone()))
+            .collect()
+    }
+
+    fn file(&self, path: &str) -> Option<String> {
+        self.0.get(path).cloned()
     }
 }

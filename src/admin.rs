@@ -9,15 +9,19 @@
 
 mod answer;
 pub mod client;
+mod explain;
 mod guard;
 mod listen;
 mod server;
 pub mod summary;
 mod view;
 
+pub use explain::path as explain_path;
 pub use listen::{Access, AdminListener, BindError};
 pub use server::serve;
-pub use view::{ConfigView, EndpointState, EndpointView, ListenerView, Readiness, ServiceView, Standing, View};
+pub use view::{
+    ConfigView, EjectionView, EndpointState, EndpointView, ListenerView, Readiness, ServiceView, Standing, View,
+};
 
 use std::sync::Arc;
 

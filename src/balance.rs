@@ -1,142 +1,140 @@
 //! Choosing an endpoint: pickers are built anew for every change and then only read (pure; `now` and randomness are
 //! handed in, what moves are atomics on the member).
+//!
+//! What each policy is good for, and what it costs, is in `docs/balancing.md`.
 
+mod census;
+mod consistent;
+mod draw;
+mod hash;
+mod key;
 mod load;
+mod maglev;
 mod peak_ewma;
+mod ring;
 mod round_robin;
+mod sample;
+mod slow_start;
+#[cfg(test)]
+mod tests;
+pub(crate) mod tiers;
+mod two_choices;
+mod zones;
 
 use std::fmt;
 use std::sync::Arc;
 
+pub(crate) use key::Asked;
 pub(crate) use load::Load;
+pub(crate) use sample::Sample;
+pub(crate) use slow_start::Warmth;
 
-use crate::config::Balance;
+use self::consistent::{Consistent, Places};
+use self::draw::Draw;
+use self::maglev::Maglev;
+use self::ring::Ring;
+use self::round_robin::RoundRobin;
+use self::two_choices::{By, TwoChoices};
+use self::zones::Zones;
+use crate::config::{Balance, Policies, ZonePreference};
 use crate::upstream::Member;
 
 /// What one choice needs to know.
 #[derive(Debug)]
 pub(crate) struct Pick<'a> {
-    /// Milliseconds since the process began.
+    /// Milliseconds since the process began; wraps after 49 days.
     pub(crate) now: u32,
     pub(crate) random: &'a mut fastrand::Rng,
     /// Ids of members that this request has tried; they are passed over.
     pub(crate) tried: &'a [u64],
+    /// Which of the others may be chosen.
+    pub(crate) level: Level,
+    /// What equal requests are told by.
+    pub(crate) asked: Asked<'a>,
+    /// Requests in flight to the upstream that is chosen from; [`Table`](crate::upstream::Table) fills it in.
+    pub(crate) in_flight: usize,
+}
+
+/// How well a member has to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Level {
+    /// It need not be.
+    Any,
+    /// The last attempt to connect to it did not fail.
+    Reachable,
+    /// Healthy, and not ejected.
+    Usable,
+}
+
+impl<'a> Pick<'a> {
+    /// Describes a choice among usable members by a request of which nothing is known.
+    pub(crate) fn new(now: u32, random: &'a mut fastrand::Rng, tried: &'a [u64]) -> Self {
+        Self { now, random, tried, level: Level::Usable, asked: Asked::default(), in_flight: 0 }
+    }
+
+    /// Tells whether a member may be chosen. Costs two loads where nothing was tried.
+    pub(crate) fn may_choose(&self, member: &Member) -> bool {
+        let fits = match self.level {
+            Level::Any => true,
+            Level::Reachable => !member.state.breaker.is_unreachable(),
+            Level::Usable => member.is_usable(self.now),
+        };
+        fits && !self.tried.contains(&member.state.id)
+    }
 }
 
 /// Chooses among the members that it was built with.
 pub(crate) trait Picker: fmt::Debug + Send + Sync {
-    /// Returns a member that was not tried; `None` where none is left. Takes no lock and allocates nothing.
+    /// Returns a member that may be chosen; `None` where none is left. Takes no lock and allocates nothing.
     fn pick(&self, pick: &mut Pick<'_>) -> Option<&Arc<Member>>;
-}
 
-/// Builds the picker of a policy. Members of weight 0 get nothing.
-pub(crate) fn picker(balance: Balance, members: Vec<Arc<Member>>) -> Box<dyn Picker> {
-    let members: Vec<_> = members.into_iter().filter(|member| member.endpoint.weight > 0).collect();
-    match balance {
-        Balance::LeastRequest => Box::new(TwoChoices { draw: Draw::new(members), score: least_request }),
-        Balance::PeakEwma => Box::new(TwoChoices { draw: Draw::new(members), score: peak_ewma::score }),
-        Balance::Random => Box::new(Random { draw: Draw::new(members) }),
-        Balance::RoundRobin => Box::new(round_robin::RoundRobin::new(members)),
+    /// Returns the ids of members in the order of their next turns, where there are turns.
+    fn line(&self) -> Vec<u64> {
+        Vec::new()
+    }
+
+    /// Returns by what it compares a member with another one, lower is better; `None` where it does not compare.
+    fn score(&self, _member: &Member, _now: u32) -> Option<f32> {
+        None
     }
 }
 
-/// Members with their weights, to draw from at random.
-#[derive(Debug)]
-struct Draw {
+/// Builds the picker of a policy. Members of weight 0 get nothing. `zone` is the gateway's own, `line` what the picker
+/// before it says of [`Picker::line`].
+pub(crate) fn picker(
+    policies: &Policies,
+    zone: Option<&str>,
     members: Vec<Arc<Member>>,
-    /// Running sums of the weights; empty where all weights are equal.
-    sums: Vec<u64>,
-}
-
-impl Draw {
-    fn new(members: Vec<Arc<Member>>) -> Self {
-        let first = members.first().map(|member| member.endpoint.weight);
-        let equal = members.iter().all(|member| Some(member.endpoint.weight) == first);
-        let mut sum = 0;
-        let sums = if equal {
-            Vec::new()
-        } else {
-            members
-                .iter()
-                .map(|member| {
-                    sum += u64::from(member.endpoint.weight);
-                    sum
-                })
-                .collect()
-        };
-        Self { members, sums }
-    }
-
-    fn draw(&self, random: &mut fastrand::Rng) -> usize {
-        match self.sums.last() {
-            Some(&total) => {
-                let at = random.u64(..total);
-                self.sums.partition_point(|&sum| sum <= at)
+    line: &[u64],
+) -> Box<dyn Picker> {
+    let members: Vec<_> = members.into_iter().filter(|member| member.endpoint.weight > 0).collect();
+    let slow_start = policies.slow_start.map(|window| u32::try_from(window.as_millis()).unwrap_or(u32::MAX));
+    let draw = |members| Draw::new(members, slow_start);
+    let in_zone = |members| -> Box<dyn Picker> {
+        match &policies.balance {
+            Balance::LeastRequest => Box::new(TwoChoices { draw: draw(members), by: By::LeastRequest }),
+            Balance::PeakEwma => Box::new(TwoChoices { draw: draw(members), by: By::PeakEwma }),
+            Balance::Random => Box::new(Random { draw: draw(members) }),
+            Balance::RoundRobin => Box::new(RoundRobin::new(draw(members), line)),
+            // Every gateway has to choose the same endpoint, new or not, wherever it is.
+            Balance::Maglev(on) => {
+                Box::new(Consistent::new(on.clone(), members, |placed| Places::Maglev(Maglev::new(placed))))
             }
-            None => random.usize(..self.members.len().max(1)),
-        }
-    }
-
-    fn untried(&self, index: usize, tried: &[u64]) -> Option<&Arc<Member>> {
-        self.members.get(index).filter(|member| !tried.contains(&member.state.id))
-    }
-
-    /// Draws a member that was not tried: a few times at random, then the next one in line.
-    fn draw_untried(&self, pick: &mut Pick<'_>) -> Option<(usize, &Arc<Member>)> {
-        let mut start = 0;
-        for _ in 0..4 {
-            start = self.draw(pick.random);
-            if let Some(member) = self.untried(start, pick.tried) {
-                return Some((start, member));
+            Balance::RingHash(on) => {
+                Box::new(Consistent::new(on.clone(), members, |placed| Places::Ring(Ring::new(placed))))
             }
         }
-        let count = self.members.len();
-        (0..count)
-            .map(|offset| (start + offset) % count)
-            .find_map(|index| Some((index, self.untried(index, pick.tried)?)))
-    }
-
-    /// Draws two members. With equal weights they differ if there are two; with unequal ones the heavier may be drawn
-    /// twice, or its share would be lost against a light one that is always compared with it.
-    fn draw_two(&self, pick: &mut Pick<'_>) -> Option<(&Arc<Member>, &Arc<Member>)> {
-        let (first_at, first) = self.draw_untried(pick)?;
-        if !self.sums.is_empty() {
-            let (_, second) = self.draw_untried(pick)?;
-            return Some((first, second));
+    };
+    let hashes = matches!(policies.balance, Balance::Maglev(_) | Balance::RingHash(_));
+    match zone {
+        Some(zone) if policies.zones == ZonePreference::Prefer && !hashes => {
+            match Zones::new(zone, policies.spill, members, in_zone) {
+                Ok(zones) => Box::new(zones),
+                Err(members) => in_zone(members),
+            }
         }
-        let count = self.members.len();
-        if count < 2 {
-            return Some((first, first));
-        }
-        let second_at = (first_at + 1 + pick.random.usize(..count - 1)) % count;
-        let second = self.untried(second_at, pick.tried).or_else(|| Some(self.draw_untried(pick)?.1));
-        Some((first, second.unwrap_or(first)))
+        _ => in_zone(members),
     }
-}
-
-/// The better of two drawn at random: almost as good as the best of all, without a herd (Mitzenmacher, "The Power of
-/// Two Choices in Randomized Load Balancing").
-#[derive(Debug)]
-struct TwoChoices {
-    draw: Draw,
-    /// Lower is better.
-    score: fn(&Member, u32) -> f32,
-}
-
-impl Picker for TwoChoices {
-    fn pick(&self, pick: &mut Pick<'_>) -> Option<&Arc<Member>> {
-        let (first, second) = self.draw.draw_two(pick)?;
-        if Arc::ptr_eq(first, second) || (self.score)(first, pick.now) <= (self.score)(second, pick.now) {
-            Some(first)
-        } else {
-            Some(second)
-        }
-    }
-}
-
-/// Requests in flight for the weight. No "+ 1": idle members tie, the first draw wins, and the shares are the weights.
-fn least_request(member: &Member, _now: u32) -> f32 {
-    member.state.load.in_flight() as f32 / member.endpoint.weight as f32
 }
 
 #[derive(Debug)]
@@ -146,118 +144,6 @@ struct Random {
 
 impl Picker for Random {
     fn pick(&self, pick: &mut Pick<'_>) -> Option<&Arc<Member>> {
-        self.draw.draw_untried(pick).map(|(_, member)| member)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use meshless_discovery::{Address, Endpoint};
-
-    use super::*;
-
-    fn member(port: u16, weight: u32) -> Arc<Member> {
-        let mut endpoint = Endpoint::new(Address::Tcp(([127, 0, 0, 1], port).into()));
-        endpoint.weight = weight;
-        Arc::new(Member::new(endpoint, u64::from(port)))
-    }
-
-    fn shares(balance: Balance, weights: &[u32], picks: usize) -> Vec<f64> {
-        let members: Vec<_> = (1u16..).zip(weights).map(|(port, &weight)| member(port, weight)).collect();
-        let picker = picker(balance, members);
-        let mut random = fastrand::Rng::with_seed(7);
-        let mut counts = vec![0usize; weights.len()];
-        for _ in 0..picks {
-            let id = picker.pick(&mut Pick { now: 0, random: &mut random, tried: &[] }).unwrap().state.id;
-            counts[usize::try_from(id).unwrap() - 1] += 1;
-        }
-        counts.into_iter().map(|count| count as f64 / picks as f64).collect()
-    }
-
-    const ALL: [Balance; 4] = [Balance::LeastRequest, Balance::PeakEwma, Balance::Random, Balance::RoundRobin];
-
-    #[test]
-    fn idle_members_get_their_weights_share() {
-        for balance in [Balance::LeastRequest, Balance::Random, Balance::RoundRobin] {
-            let shares = shares(balance, &[90, 10, 0], 20_000);
-            assert!((shares[0] - 0.9).abs() < 0.01 && shares[2] == 0.0, "{balance:?}: {shares:?}");
-        }
-    }
-
-    #[test]
-    fn equal_members_get_equal_shares() {
-        for balance in ALL {
-            let shares = shares(balance, &[1, 1, 1, 1], 20_000);
-            assert!(shares.iter().all(|share| (share - 0.25).abs() < 0.02), "{balance:?}: {shares:?}");
-        }
-    }
-
-    #[test]
-    fn a_tried_member_is_passed_over_until_none_is_left() {
-        for balance in ALL {
-            for weights in [[1, 1, 1], [5, 1, 1]] {
-                let members: Vec<_> = (1u16..).zip(weights).map(|(port, weight)| member(port, weight)).collect();
-                let picker = picker(balance, members);
-                let mut random = fastrand::Rng::with_seed(3);
-                let mut tried = Vec::new();
-                for _ in 0..3 {
-                    let id = picker.pick(&mut Pick { now: 0, random: &mut random, tried: &tried }).unwrap().state.id;
-                    assert!(!tried.contains(&id), "{balance:?}");
-                    tried.push(id);
-                }
-                assert!(picker.pick(&mut Pick { now: 0, random: &mut random, tried: &tried }).is_none());
-            }
-        }
-    }
-
-    #[test]
-    fn nobody_is_no_panic() {
-        for balance in ALL {
-            let picker = picker(balance, Vec::new());
-            let mut random = fastrand::Rng::with_seed(3);
-            assert!(picker.pick(&mut Pick { now: 0, random: &mut random, tried: &[] }).is_none());
-        }
-    }
-
-    #[test]
-    fn a_busy_member_is_avoided() {
-        let (idle, busy) = (member(1, 1), member(2, 1));
-        let guards: Vec<_> = (0..5).map(|_| busy.state.load.begin()).collect();
-        let picker = picker(Balance::LeastRequest, vec![idle, busy.clone()]);
-        let mut random = fastrand::Rng::with_seed(3);
-        for _ in 0..100 {
-            assert_eq!(picker.pick(&mut Pick { now: 0, random: &mut random, tried: &[] }).unwrap().state.id, 1);
-        }
-        for () in guards {
-            busy.state.load.end();
-        }
-        assert_eq!(busy.state.load.in_flight(), 0);
-    }
-
-    #[test]
-    fn a_member_that_nobody_measured_is_tried_at_once_but_not_by_everybody() {
-        let (fast, new) = (member(1, 1), member(2, 1));
-        fast.state.load.observe(1.0, 0);
-        let picker = picker(Balance::PeakEwma, vec![fast, new.clone()]);
-        let mut random = fastrand::Rng::with_seed(3);
-        let mut pick = || picker.pick(&mut Pick { now: 1, random: &mut random, tried: &[] }).unwrap().state.id;
-        assert_eq!(pick(), 2);
-        new.state.load.begin();
-        assert!((0..20).all(|_| pick() == 1));
-        new.state.load.end();
-        assert_eq!(pick(), 2);
-    }
-
-    #[test]
-    fn a_slow_member_gets_little_from_peak_ewma() {
-        let (fast, slow) = (member(1, 1), member(2, 1));
-        fast.state.load.observe(2.0, 0);
-        slow.state.load.observe(40.0, 0);
-        let picker = picker(Balance::PeakEwma, vec![fast, slow]);
-        let mut random = fastrand::Rng::with_seed(3);
-        let ids: Vec<_> = (0..50)
-            .map(|_| picker.pick(&mut Pick { now: 1, random: &mut random, tried: &[] }).unwrap().state.id)
-            .collect();
-        assert!(ids.iter().all(|&id| id == 1));
+        self.draw.draw(pick).map(|(_, member)| member)
     }
 }

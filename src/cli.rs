@@ -5,10 +5,13 @@
 
 mod check;
 mod demo;
+mod explain;
 mod healthcheck;
 mod run;
 mod schema;
+mod simulate;
 mod status;
+mod test;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -28,10 +31,13 @@ struct Command {
 enum Subcommands {
     Check(check::Check),
     Demo(demo::Demo),
+    Explain(Box<explain::Explain>),
     Healthcheck(healthcheck::Arguments),
     Run(run::Run),
     Schema(schema::Schema),
+    Simulate(simulate::Simulate),
     Status(status::Arguments),
+    Test(test::Test),
 }
 
 /// How the process ends.
@@ -43,6 +49,8 @@ pub(crate) enum Exit {
     Failed = 1,
     /// The configuration or the command line is wrong (`EX_USAGE`).
     Wrong = 64,
+    /// Something that it needs does not answer (`EX_UNAVAILABLE`).
+    Unreachable = 69,
 }
 
 impl From<Exit> for ExitCode {
@@ -57,10 +65,13 @@ pub(crate) fn main() -> ExitCode {
         Ok(command) => match command.subcommand {
             Subcommands::Check(check) => check.run().into(),
             Subcommands::Demo(demo) => demo.run().into(),
+            Subcommands::Explain(explain) => explain.run().into(),
             Subcommands::Healthcheck(arguments) => healthcheck::run(&arguments, &Process),
             Subcommands::Run(run) => run.run().into(),
             Subcommands::Schema(schema) => schema.run().into(),
+            Subcommands::Simulate(simulate) => simulate.run().into(),
             Subcommands::Status(arguments) => status::run(&arguments, &Process),
+            Subcommands::Test(test) => test.run().into(),
         },
         Err(error) => {
             let asked_for_help = !error.use_stderr();

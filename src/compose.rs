@@ -4,11 +4,16 @@
 //! lock guards it. It publishes a `Table` for the data path and a status for the admin interface.
 
 mod control;
+mod demand;
+mod health;
 mod listeners;
+mod memory;
+mod offline;
 mod panics;
 mod status;
 mod targets;
 mod tls;
+mod traces;
 mod watch;
 
 use std::collections::BTreeMap;
@@ -19,26 +24,36 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use meshless_platforms::Surroundings;
 use tokio::runtime::Runtime;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
 use tokio::time::Instant;
 
 use crate::admin::{self, Access, Admin, AdminListener};
 use crate::config::{self, AccessLog as AccessLogFormat, Config, ListenAddress, Problem, Problems};
 use crate::follow::last_known_good::LastKnownGood;
 use crate::listener::Crew;
+use crate::resilience::memory::Pressure;
 use crate::sockets::BindError;
+use crate::telemetry::Telemetry;
 use crate::telemetry::access_log::{AccessLog, Format};
 use crate::telemetry::log::LogLevel;
 use crate::telemetry::metrics::{ControlMetrics, Registry, process};
 use crate::upstream::Table;
+use crate::upstream::live::Wanted;
 use crate::worker;
 
 use control::Control;
 pub(crate) use control::Event;
+use health::Checker;
+pub use offline::{Offline, OfflineError};
 use status::Status;
 
 /// Longest that an access log whose reader hangs may hold up the end.
 const LOG_CLOSE: Duration = Duration::from_secs(1);
+
+/// Names that workers ask for and that wait for control; beyond, requests are refused.
+const WANTED: usize = 1024;
+/// Names that control opens before it publishes.
+const WANTED_AT_ONCE: usize = 64;
 
 /// What a gateway is started from.
 #[derive(Debug, Clone)]
@@ -101,6 +116,7 @@ impl Gateway {
         let metrics = ControlMetrics::new(&registry);
         panics::count_in(metrics.panics());
         let access_log = open_access_log(&loaded.config, &registry)?;
+        let (tracer, switch, exporter) = crate::telemetry::traces::open(&registry);
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .thread_name("control")
@@ -111,14 +127,17 @@ impl Gateway {
         let table = Arc::new(ArcSwap::from_pointee(Table::default()));
         let (events, inbox) = mpsc::unbounded_channel();
         let (held_failed, mut held_inbox) = mpsc::unbounded_channel();
-        let workers = start_workers(
-            &loaded.config,
-            &table,
-            &registry,
-            access_log.as_ref().map(|log| &log.0),
-            epoch,
-            &held_failed,
-        )?;
+        let (wanted, mut wanted_inbox) = mpsc::channel(WANTED);
+        let telemetry =
+            Telemetry { registry: registry.clone(), access_log: access_log.as_ref().map(|log| log.0.clone()), tracer };
+        let pressure = Arc::new(Pressure::default());
+        let memory = memory::Watch::new(
+            loaded.config.node.memory,
+            options.surroundings.clone(),
+            pressure.clone(),
+            metrics.clone(),
+        );
+        let workers = start_workers(&loaded.config, &table, &telemetry, epoch, &held_failed, &wanted, &pressure)?;
         let status = Arc::new(Status::new(table.clone(), events.clone(), epoch));
         let admin_listener = AdminListener::bind(&loaded.config.admin.listen, Access::Full)?;
         let admin_address = admin_listener.address()?;
@@ -128,22 +147,39 @@ impl Gateway {
         let disk = loaded.config.node.state_dir.as_deref().map(LastKnownGood::new);
         let warnings = loaded.warnings.clone();
         let (end, ended) = oneshot::channel();
+        let table_changed = Arc::new(Notify::new());
+        let checker = Checker::new(table.clone(), table_changed.clone(), metrics.clone(), epoch, fastrand::u64(..));
         let control = Control::new(control::Parts {
             options: options.clone(),
             table,
+            table_changed,
             status: status.clone(),
             workers,
             metrics,
+            traces: switch,
             disk: disk.as_ref().map(|(handle, _)| handle.clone()),
             events: events.clone(),
             end,
             seed: fastrand::u64(..),
             epoch,
         });
+        runtime.spawn(checker.run());
+        if let Some(memory) = memory {
+            runtime.spawn(memory.run());
+        }
         let forward = events.clone();
         runtime.spawn(async move {
             while let Some((target, address)) = held_inbox.recv().await {
                 let _ = forward.send(Event::HeldFailed(target, address));
+            }
+        });
+        let forward = events.clone();
+        runtime.spawn(async move {
+            // What control has not looked at yet stays in the bounded channel.
+            let room = Arc::new(Semaphore::new(WANTED_AT_ONCE));
+            while let Some(wanted) = wanted_inbox.recv().await {
+                let Ok(place) = room.clone().acquire_owned().await else { return };
+                let _ = forward.send(Event::Wanted(wanted, place));
             }
         });
         let disk_writer = disk.map(|(handle, writer)| {
@@ -157,7 +193,8 @@ impl Gateway {
         }
         // Not on the caller's thread: it may be a runtime's of its own.
         let (first, result) = std::sync::mpsc::sync_channel(1);
-        runtime.spawn(control.run(loaded, inbox, first, disk_writer));
+        let writers = control::Writers { disk: disk_writer, exporter: runtime.spawn(exporter.run()) };
+        runtime.spawn(control.run(loaded, inbox, first, writers));
         result.recv().map_err(|_| StartError::Unusable("control ended while it started".to_owned()))??;
         runtime.spawn(watch::watch(options.paths, status.clone(), events.clone()));
         drop(entered);
@@ -241,10 +278,11 @@ fn open_access_log(
 fn start_workers(
     config: &Config,
     table: &Arc<ArcSwap<Table>>,
-    registry: &Arc<Registry>,
-    access_log: Option<&AccessLog>,
+    telemetry: &Telemetry,
     epoch: Instant,
     held_failed: &mpsc::UnboundedSender<crate::proxy::HeldFailed>,
+    wanted: &mpsc::Sender<Wanted>,
+    pressure: &Arc<Pressure>,
 ) -> Result<Vec<worker::Worker>, StartError> {
     let count = config.node.workers.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
     let (senders, receivers): (Vec<_>, Vec<_>) = (0..count).map(|_| mpsc::unbounded_channel()).unzip();
@@ -254,11 +292,12 @@ fn start_workers(
         workers.push(worker::start(worker::Parts {
             number,
             table: table.clone(),
-            registry: registry.clone(),
-            access_log: access_log.cloned(),
+            telemetry: telemetry.clone(),
             seed: fastrand::u64(..),
             epoch,
             held_failed: held_failed.clone(),
+            wanted: wanted.clone(),
+            pressure: pressure.clone(),
             crew: crew.clone(),
             handoffs,
         })?);

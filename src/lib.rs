@@ -14,20 +14,28 @@
 
 pub mod admin;
 mod balance;
+pub mod cases;
 pub mod compose;
 pub mod config;
+pub mod explain;
 pub mod follow;
 pub mod http1;
 mod http2;
 mod listener;
+pub mod names;
+mod offline;
+pub mod overrides;
+mod protobuf;
 mod proxy;
 mod resilience;
 mod route;
 mod shutdown;
+pub mod simulate;
 mod sockets;
 mod stream;
 pub mod target;
 pub mod telemetry;
 mod timer;
 mod upstream;
+mod word;
 mod worker;

@@ -113,7 +113,8 @@ async fn secure(local: &Local, stream: Stream) -> std::io::Result<(Stream, Optio
     let session = TlsAcceptor::from(server.config.clone()).accept(stream).await?;
     let alpn = session.get_ref().1.alpn_protocol().map(<[u8]>::to_vec);
     let name = session.get_ref().1.server_name().map(ToOwned::to_owned);
-    Ok((Stream::from(TlsStream::from(session)), Some(Encrypted { server, name }), alpn))
+    let identity = session.get_ref().1.peer_certificates().and_then(meshless_certs::spiffe_id);
+    Ok((Stream::from(TlsStream::from(session)), Some(Encrypted { server, name, identity }), alpn))
 }
 
 async fn speak(

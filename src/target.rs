@@ -11,12 +11,14 @@
 
 mod parse;
 mod print;
+mod template;
 #[cfg(test)]
 mod tests;
 
 use std::str::FromStr;
 
 pub use parse::ParseError;
+pub use template::Template;
 
 /// A parsed target expression.
 #[derive(Debug, Clone, PartialEq)]

@@ -4,31 +4,43 @@
 //! states behind `Arc`s that a new table takes over from the old one, so an endpoint that stays keeps its history.
 
 pub(crate) mod connect;
+pub(crate) mod health;
+pub(crate) mod live;
+pub(crate) mod logical;
+pub(crate) mod pick;
 pub(crate) mod plan;
 pub(crate) mod pool;
 pub(crate) mod reconcile;
 pub(crate) mod tree;
+pub(crate) mod turn;
+pub(crate) mod vitals;
 
 use std::fmt;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use meshless_discovery::{Endpoint, Health, Target};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::balance::{Load, Pick, Picker, picker};
+use crate::balance::{Load, Picker, Warmth, picker};
 use crate::config::Policies;
 use crate::follow::removals::Standing;
+use crate::resilience::breaker::{Breaker, Ejected, Usable};
 use crate::resilience::budget::Budget;
+use crate::resilience::percentile::Latencies;
+use health::Checked;
 use plan::{ListenerPlan, Plan, TlsClient};
 use tree::Tree;
+use vitals::Counted;
 
 /// All that the data path decides by. Never changed, only replaced.
 #[derive(Debug, Default)]
 pub(crate) struct Table {
     /// What the configuration says.
     pub(crate) plan: Arc<Plan>,
-    /// In the order of `plan.upstreams`.
+    /// What requests asked for besides.
+    pub(crate) live: Arc<live::Live>,
+    /// In the order of `plan.upstreams`, then of `live.upstreams`.
     pub(crate) upstreams: Vec<Arc<Upstream>>,
 }
 
@@ -37,33 +49,6 @@ impl Table {
     pub(crate) fn listener(&self, name: &str) -> Option<&Arc<ListenerPlan>> {
         self.plan.listeners.get(name)
     }
-
-    /// Chooses an endpoint for a request: the first tier that has one, of the best standing that any has; one that was
-    /// tried only when nothing else is left.
-    pub(crate) fn pick(&self, to: &Tree<usize>, pick: &mut Pick<'_>) -> Option<(&Arc<Upstream>, &Arc<Member>)> {
-        self.pick_untried(to, pick).or_else(|| {
-            let mut again = Pick { now: pick.now, random: pick.random, tried: &[] };
-            (!pick.tried.is_empty()).then(|| self.pick_untried(to, &mut again)).flatten()
-        })
-    }
-
-    fn pick_untried(&self, to: &Tree<usize>, pick: &mut Pick<'_>) -> Option<(&Arc<Upstream>, &Arc<Member>)> {
-        [Rank::Listed, Rank::Held, Rank::Unhealthy].into_iter().find_map(|rank| {
-            to.choose(pick, &mut |&index, pick| {
-                let upstream = self.upstreams.get(index)?;
-                let member = upstream.endpoints.choose(pick, &mut |set, pick| set.rank(rank).pick(pick))?;
-                Some((upstream, member))
-            })
-        })
-    }
-}
-
-/// In which order endpoints of different standing are used.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Rank {
-    Listed,
-    Held,
-    Unhealthy,
 }
 
 /// A service or an inline target.
@@ -93,6 +78,12 @@ impl fmt::Debug for Upstream {
 pub(crate) struct UpstreamState {
     pub(crate) id: u64,
     pub(crate) budget: Budget,
+    /// How many of its endpoints are ejected.
+    pub(crate) ejected: Ejected,
+    /// Latencies of its replies, where hedging asks for them.
+    latencies: OnceLock<Box<Latencies>>,
+    /// Counts up when the health of an endpoint changes.
+    pub(crate) epoch: AtomicU32,
     /// Requests in flight, against `limits.requests`.
     pub(crate) in_flight: AtomicUsize,
     /// A permit for each connection, up to `limits.connections`.
@@ -110,12 +101,20 @@ impl UpstreamState {
         Self {
             id,
             budget: Budget::new(policies.retry.min_per_second),
+            ejected: Ejected::default(),
+            latencies: OnceLock::new(),
+            epoch: AtomicU32::new(0),
             in_flight: AtomicUsize::new(0),
             connections: Arc::new(Semaphore::new(policies.limits.connections)),
             connection_limit: AtomicUsize::new(policies.limits.connections),
             excess: AtomicUsize::new(0),
             waiting: AtomicUsize::new(0),
         }
+    }
+
+    /// Returns the latencies of its replies.
+    pub(crate) fn latencies(&self) -> &Latencies {
+        self.latencies.get_or_init(Box::default)
     }
 
     /// Takes over a changed `limits.connections`. Connections over a lowered limit stay until they end.
@@ -146,31 +145,46 @@ impl UpstreamState {
     }
 }
 
-/// The endpoints of one target, by standing.
+/// The endpoints of one target.
 #[derive(Debug)]
 pub(crate) struct TargetSet {
     pub(crate) target: Target,
-    listed: Box<dyn Picker>,
+    /// Those that their backend says are healthy.
+    healthy: Box<dyn Picker>,
     held: Box<dyn Picker>,
-    unhealthy: Box<dyn Picker>,
+    /// All that are listed; `None` where all of them are healthy.
+    listed: Option<Box<dyn Picker>>,
     pub(crate) members: Vec<Arc<Member>>,
+    pub(crate) vitals: Counted,
 }
 
 impl TargetSet {
-    pub(crate) fn new(target: Target, policies: &Policies, members: Vec<Arc<Member>>) -> Self {
-        let of = |wanted: Rank| {
-            let fitting = members.iter().filter(|member| member.rank() == Some(wanted)).cloned().collect();
-            picker(policies.balance, fitting)
+    /// `zone` is the gateway's own; `line` says whose turns were next before this set took the place of another.
+    pub(crate) fn new(
+        target: Target,
+        policies: &Policies,
+        zone: Option<&str>,
+        members: Vec<Arc<Member>>,
+        line: &[u64],
+    ) -> Self {
+        let of = |fits: &dyn Fn(&Member) -> bool| {
+            picker(policies, zone, members.iter().filter(|member| fits(member)).cloned().collect(), line)
         };
-        Self { target, listed: of(Rank::Listed), held: of(Rank::Held), unhealthy: of(Rank::Unhealthy), members }
+        let is_healthy = |member: &Member| member.endpoint.health == Health::Healthy;
+        let all_healthy = members.iter().all(|member| is_healthy(member));
+        Self {
+            target,
+            healthy: of(&|member| member.is_listed() && is_healthy(member)),
+            held: of(&|member| member.standing == Standing::Held && is_healthy(member)),
+            listed: (!all_healthy).then(|| of(&Member::is_listed)),
+            members,
+            vitals: Counted::new(),
+        }
     }
 
-    fn rank(&self, rank: Rank) -> &dyn Picker {
-        match rank {
-            Rank::Listed => &*self.listed,
-            Rank::Held => &*self.held,
-            Rank::Unhealthy => &*self.unhealthy,
-        }
+    /// Returns the ids of healthy members in the order of their next turns, where there are turns.
+    pub(crate) fn line(&self) -> Vec<u64> {
+        self.healthy.line()
     }
 }
 
@@ -188,10 +202,16 @@ pub(crate) struct MemberState {
     /// Unique in the process.
     pub(crate) id: u64,
     pub(crate) load: Load,
+    /// Its failures, and whether it is ejected for them.
+    pub(crate) breaker: Breaker,
+    /// What active health checks say of it.
+    pub(crate) checked: Checked,
     /// Connections to it, over all workers.
     pub(crate) connections: AtomicUsize,
     /// It is in no table any more; workers close what they have open to it.
     pub(crate) gone: AtomicBool,
+    /// How far it is in its slow start.
+    pub(crate) warmth: Warmth,
 }
 
 impl Member {
@@ -201,24 +221,36 @@ impl Member {
         Self { endpoint, standing: Standing::Listed, state: Arc::new(MemberState { id, ..MemberState::default() }) }
     }
 
-    /// Returns when it is used; `None`: never for new requests.
-    fn rank(&self) -> Option<Rank> {
-        match (self.endpoint.health, self.standing) {
-            (Health::Draining, _) => None,
-            (Health::Unhealthy, _) => Some(Rank::Unhealthy),
-            (Health::Healthy, Standing::Held) => Some(Rank::Held),
-            (Health::Healthy, Standing::Listed) => Some(Rank::Listed),
-        }
+    /// Tells whether its backend lists it for new requests.
+    pub(crate) fn is_listed(&self) -> bool {
+        self.standing == Standing::Listed && self.endpoint.health != Health::Draining
+    }
+
+    /// Tells whether its backend says that it is well, and our health checks do not say otherwise.
+    pub(crate) fn is_sound(&self) -> bool {
+        self.endpoint.health == Health::Healthy && !self.state.checked.is_bad()
+    }
+
+    /// Tells whether it may get any request: it is well, and not ejected.
+    pub(crate) fn is_usable(&self, now: u32) -> bool {
+        self.is_sound() && self.state.breaker.usable(now) == Usable::Yes
     }
 
     /// Says why new requests pass it over; `None` where they do not.
-    pub(crate) fn unused_because(&self) -> Option<&'static str> {
-        match (self.rank(), self.endpoint.weight) {
-            (_, 0) => Some("weight 0"),
-            (None, _) => Some("draining"),
-            (Some(Rank::Unhealthy), _) => Some("the backend says it is unhealthy; used when nothing else is left"),
-            (Some(Rank::Held), _) => Some("removed by the last answer and held; used when nothing else is left"),
-            (Some(Rank::Listed), _) => None,
+    pub(crate) fn unused_because(&self, now: u32) -> Option<&'static str> {
+        match (self.endpoint.health, self.standing) {
+            _ if self.endpoint.weight == 0 => Some("weight 0"),
+            (Health::Draining, _) => Some("draining"),
+            (Health::Unhealthy, _) => Some("the backend says it is unhealthy; used when nothing else is left"),
+            (Health::Healthy, Standing::Held) => {
+                Some("removed by the last answer and held; used when nothing else is left")
+            }
+            _ if self.state.checked.is_bad() => Some("it fails our health checks; used when nothing else is left"),
+            (Health::Healthy, Standing::Listed) => match self.state.breaker.usable(now) {
+                Usable::Yes => None,
+                Usable::Due => Some("ejected; the next request is its probe"),
+                Usable::No => Some("ejected"),
+            },
         }
     }
 }

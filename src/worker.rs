@@ -3,6 +3,8 @@
 //! The path of a request crosses no thread and takes no lock. Control talks to a worker by [`Command`]s; what all of
 //! them share (the table, loads, limits) are atomics and one pointer.
 
+mod aside;
+
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::io;
@@ -15,13 +17,16 @@ use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, MissedTickBehavior};
 
+pub(crate) use self::aside::Aside;
+
 use crate::listener::{self, Crew, Handoff, Local, Place, Shared};
 use crate::proxy::{HeldFailed, WorkerContext};
+use crate::resilience::memory::{Level, Pressure};
 use crate::shutdown::{self, DrainTrigger};
 use crate::sockets::ListenSocket;
-use crate::telemetry::access_log::AccessLog;
-use crate::telemetry::metrics::{Registry, WorkerMetrics};
+use crate::telemetry::Telemetry;
 use crate::upstream::Table;
+use crate::upstream::live::Wanted;
 use crate::upstream::pool::SWEEP;
 
 /// What control asks of a worker.
@@ -44,11 +49,12 @@ pub(crate) enum Command {
 pub(crate) struct Parts {
     pub(crate) number: usize,
     pub(crate) table: Arc<ArcSwap<Table>>,
-    pub(crate) registry: Arc<Registry>,
-    pub(crate) access_log: Option<AccessLog>,
+    pub(crate) telemetry: Telemetry,
     pub(crate) seed: u64,
     pub(crate) epoch: Instant,
     pub(crate) held_failed: mpsc::UnboundedSender<HeldFailed>,
+    pub(crate) wanted: mpsc::Sender<Wanted>,
+    pub(crate) pressure: Arc<Pressure>,
     pub(crate) crew: Arc<Crew>,
     pub(crate) handoffs: mpsc::UnboundedReceiver<Handoff>,
 }
@@ -96,19 +102,16 @@ struct State {
     listening: HashMap<Arc<str>, Listening>,
     /// Listeners that are gone and whose last connections are not.
     leaving: Vec<Rc<Local>>,
+    /// How short memory was when it was last looked at.
+    memory: Level,
 }
 
 async fn run(parts: Parts, mut commands: mpsc::UnboundedReceiver<Command>) {
-    let Parts { number, table, registry, access_log, seed, epoch, held_failed, crew, mut handoffs } = parts;
-    let context = WorkerContext::new(
-        table,
-        WorkerMetrics::new(&registry),
-        access_log.map(|log| log.lane()),
-        fastrand::Rng::with_seed(seed),
-        epoch,
-        held_failed,
-    );
-    let mut state = State { context, crew, number, listening: HashMap::new(), leaving: Vec::new() };
+    let Parts { number, table, telemetry, seed, epoch, held_failed, wanted, pressure, crew, mut handoffs } = parts;
+    let random = fastrand::Rng::with_seed(seed);
+    let context = WorkerContext::new(table, telemetry.worker(), random, epoch, held_failed, wanted, pressure);
+    let mut state =
+        State { context, crew, number, listening: HashMap::new(), leaving: Vec::new(), memory: Level::Enough };
     let mut sweep = tokio::time::interval(SWEEP);
     sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -213,6 +216,25 @@ impl State {
         // What another worker is about to hand over counts as open too.
         self.leaving.retain(|local| local.shared.open() > 0);
         self.context.sweep(now);
+        let memory = self.context.memory();
+        if std::mem::replace(&mut self.memory, memory) < Level::NoRequests && memory == Level::NoRequests {
+            self.let_go();
+        }
+    }
+
+    /// Memory is very short: connections that are open end in order, those that idle at once, and so do idle ones to
+    /// endpoints. Listeners go on with what comes afterwards.
+    fn let_go(&mut self) {
+        let shared: Vec<_> =
+            self.listening.iter().map(|(name, one)| (name.clone(), one.place.borrow().shared.clone())).collect();
+        for (name, shared) in shared {
+            let (local, end) = self.local(shared);
+            if let Some(listening) = self.listening.get_mut(&name) {
+                listening.place.replace(local);
+                std::mem::replace(&mut listening.end, end).begin();
+            }
+        }
+        self.context.pools().close_idle();
     }
 
     async fn drain(&mut self, until: Instant, handoffs: &mut mpsc::UnboundedReceiver<Handoff>) {

@@ -30,12 +30,17 @@ pub(super) type Services = BTreeMap<String, Snapshot>;
 
 /// Reads all files into one set of services; a service that stands in more than one file has the endpoints of all.
 pub(super) fn parse(texts: &[Text]) -> Result<Services, Error> {
+    parse_named(texts, check_name)
+}
+
+/// Reads as [`parse`] does; `check` says what is wrong with a name.
+pub(super) fn parse_named(texts: &[Text], check: fn(&str) -> Result<(), String>) -> Result<Services, Error> {
     let mut merged: BTreeMap<String, Vec<(Endpoint, &Path)>> = BTreeMap::new();
     for text in texts {
         let path = text.path.as_path();
         let document = document(text).map_err(|problem| malformed(path, &problem))?;
         for (name, entries) in document.services {
-            check_name(&name).map_err(|problem| malformed(path, &problem))?;
+            check(&name).map_err(|problem| malformed(path, &problem))?;
             let endpoints = merged.entry(name.clone()).or_default();
             for (position, entry) in entries.into_iter().enumerate() {
                 let place =
@@ -128,6 +133,8 @@ impl Entry {
         Ok(Endpoint {
             address,
             id: None,
+            // A file has tiers by services of its own: `file/a | file/b`.
+            priority: 0,
             weight: self.weight,
             zone: self.zone,
             health: self.health,

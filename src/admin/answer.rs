@@ -12,7 +12,7 @@ use serde_json::json;
 
 use super::listen::Access;
 use super::view::EndpointState;
-use super::{Admin, guard};
+use super::{Admin, explain, guard};
 use crate::telemetry::exposition;
 use crate::telemetry::metrics::{Samples, families};
 
@@ -35,11 +35,16 @@ const PATHS: [Path; 11] = [
     Path { name: "/config", methods: "GET", access: Access::Full, says: "the configuration that runs" },
     Path { name: "/drain", methods: "POST", access: Access::Full, says: "begin to drain, as SIGTERM does" },
     Path { name: "/endpoints", methods: "GET", access: Access::Full, says: "endpoints; ?service=NAME for one" },
-    Path { name: "/explain", methods: "GET", access: Access::Full, says: "not in this build yet" },
+    Path { name: "/explain", methods: "GET", access: Access::Full, says: "why a request goes where it goes; ?url=…" },
     Path { name: "/identity", methods: "GET", access: Access::Full, says: "not in this build yet" },
     Path { name: "/live", methods: "GET", access: Access::Probes, says: "200 while the process answers" },
     Path { name: "/log-level", methods: "GET, POST", access: Access::Full, says: "show or set (?level=debug) it" },
-    Path { name: "/metrics", methods: "GET", access: Access::Probes, says: "metrics in the Prometheus text format" },
+    Path {
+        name: "/metrics",
+        methods: "GET",
+        access: Access::Probes,
+        says: "metrics for Prometheus; ?endpoints=SERVICE adds its endpoints",
+    },
     Path { name: "/ready", methods: "GET", access: Access::Probes, says: "200 if traffic may come, else 503" },
     Path { name: "/services", methods: "GET", access: Access::Full, says: "services and their endpoints in numbers" },
     Path { name: "/", methods: "GET", access: Access::Full, says: "this list" },
@@ -52,7 +57,7 @@ struct Path {
     says: &'static str,
 }
 
-type Answer = Response<Full<Bytes>>;
+pub(super) type Answer = Response<Full<Bytes>>;
 
 pub(super) async fn answer<B>(admin: &Admin, access: Access, peer: Peer, request: Request<B>) -> Answer
 where
@@ -96,10 +101,11 @@ where
             let status = if readiness.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
             json(status, &readiness)
         }
-        ("/metrics", _) => metrics(admin),
+        ("/metrics", _) => metrics(admin, access, request.uri().query()),
         ("/config", _) => json(StatusCode::OK, &admin.view.config()),
         ("/services", _) => json(StatusCode::OK, &admin.view.services()),
         ("/endpoints", _) => endpoints(admin, request.uri().query()),
+        ("/explain", _) => explain::answer(&*admin.view, request.uri().query()),
         ("/log-level", "GET") => log_level(admin),
         ("/log-level", _) => set_log_level(admin, request).await,
         ("/drain", _) => {
@@ -126,18 +132,46 @@ fn index() -> Answer {
     respond(StatusCode::OK, "text/plain; charset=utf-8", text)
 }
 
-fn metrics(admin: &Admin) -> Answer {
+fn metrics(admin: &Admin, access: Access, query: Option<&str>) -> Answer {
+    // Probes take no question: what scrapes them by a pattern of its own gets what it always got.
+    let wanted = match (access, parameter(query, "endpoints")) {
+        (Access::Probes, _) => None,
+        (Access::Full, Ok(wanted)) => wanted,
+        (Access::Full, Err(answer)) => return *answer,
+    };
     let mut samples = admin.registry.gather(Instant::now());
-    count_endpoints(admin, &mut samples);
+    count_services(admin, &mut samples);
+    if let Some(service) = wanted {
+        if let Some(answer) = unknown_service(admin, &service) {
+            return answer;
+        }
+        measure_endpoints(admin, &service, &mut samples);
+    }
     respond(StatusCode::OK, exposition::CONTENT_TYPE, exposition::render(&samples))
 }
 
 /// What the table knows anyway is read from it, not counted beside it.
-fn count_endpoints(admin: &Admin, samples: &mut Samples) {
+fn count_services(admin: &Admin, samples: &mut Samples) {
     for service in admin.view.services() {
         for state in EndpointState::ALL {
             let count = service.endpoints.get(&state).copied().unwrap_or(0);
             samples.gauge(&families::ENDPOINTS, [&service.name, state.label()], count as f64);
+        }
+        samples.gauge(&families::IN_FLIGHT, [&service.name], service.in_flight as f64);
+        samples.gauge(&families::RETRY_BUDGET, [&service.name], service.retry_budget);
+    }
+}
+
+/// Endpoints come and go with every deploy, so their series are only for who asks: one service at a time.
+fn measure_endpoints(admin: &Admin, service: &str, samples: &mut Samples) {
+    for endpoint in admin.view.endpoints(Some(service)) {
+        let labels = [service, endpoint.target.as_str(), endpoint.address.as_str()];
+        samples.gauge(&families::ENDPOINT_IN_FLIGHT, labels, endpoint.in_flight as f64);
+        samples.gauge(&families::ENDPOINT_CONNECTIONS, labels, endpoint.connections as f64);
+        samples.gauge(&families::ENDPOINT_USABLE, labels, f64::from(endpoint.unused_because.is_none()));
+        samples.gauge(&families::ENDPOINT_EJECTED, labels, f64::from(endpoint.ejected.is_some()));
+        if let Some(latency) = endpoint.latency_ms {
+            samples.gauge(&families::ENDPOINT_LATENCY, labels, latency / 1000.0);
         }
     }
 }
@@ -147,13 +181,16 @@ fn endpoints(admin: &Admin, query: Option<&str>) -> Answer {
         Ok(service) => service,
         Err(answer) => return *answer,
     };
-    if let Some(service) = &service
-        && !admin.view.services().iter().any(|known| known.name == *service)
-    {
-        let reason = format!("there is no service `{service}`");
-        return error(StatusCode::NOT_FOUND, &reason, "GET /services lists them");
+    if let Some(answer) = service.as_deref().and_then(|service| unknown_service(admin, service)) {
+        return answer;
     }
     json(StatusCode::OK, &admin.view.endpoints(service.as_deref()))
+}
+
+fn unknown_service(admin: &Admin, service: &str) -> Option<Answer> {
+    let is_known = admin.view.services().iter().any(|known| known.name == *service);
+    let reason = format!("there is no service `{service}`");
+    (!is_known).then(|| error(StatusCode::NOT_FOUND, &reason, "GET /services lists them"))
 }
 
 fn log_level(admin: &Admin) -> Answer {
@@ -231,7 +268,7 @@ fn parameter(query: Option<&str>, name: &str) -> Result<Option<String>, Box<Answ
 }
 
 /// Decodes `%xx`; `+` stays, for targets may have one.
-fn decode(text: &str) -> Option<String> {
+pub(super) fn decode(text: &str) -> Option<String> {
     let mut decoded = Vec::with_capacity(text.len());
     let mut bytes = text.bytes();
     while let Some(byte) = bytes.next() {
@@ -246,7 +283,7 @@ fn decode(text: &str) -> Option<String> {
     String::from_utf8(decoded).ok()
 }
 
-fn json(status: StatusCode, value: &impl Serialize) -> Answer {
+pub(super) fn json(status: StatusCode, value: &impl Serialize) -> Answer {
     match serde_json::to_string_pretty(value) {
         Ok(mut text) => {
             text.push('\n');
@@ -259,7 +296,7 @@ fn json(status: StatusCode, value: &impl Serialize) -> Answer {
     }
 }
 
-fn error(status: StatusCode, reason: &str, hint: &str) -> Answer {
+pub(super) fn error(status: StatusCode, reason: &str, hint: &str) -> Answer {
     // A map of two strings always serializes, so this does not come back here.
     json(status, &json!({ "error": reason, "hint": hint }))
 }

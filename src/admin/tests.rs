@@ -12,6 +12,8 @@ use tokio::task::JoinHandle;
 
 use super::*;
 use crate::config::ListenAddress;
+use crate::explain::answer::Explanation;
+use crate::explain::{Question, Refusal};
 use crate::telemetry::log;
 
 #[derive(Debug, Default)]
@@ -50,6 +52,7 @@ impl View for Scripted {
             balance: "peak-ewma".into(),
             endpoints: BTreeMap::from([(EndpointState::Usable, 1), (EndpointState::Held, 2)]),
             in_flight: 5,
+            retry_budget: 100.0,
         }]
     }
 
@@ -64,12 +67,30 @@ impl View for Scripted {
             standing: Standing::Listed,
             in_flight: 5,
             latency_ms: Some(1.5),
+            penalty_ms: 0.0,
             connections: 6,
+            check: "bad".into(),
+            check_failure: Some("status 500".into()),
+            ejected: Some(EjectionView {
+                left_seconds: 1.5,
+                probing: false,
+                reason: "consecutive".into(),
+                cause: "connect".into(),
+                times: 2,
+            }),
+            ejections: 3,
+            failures_in_row: 5,
+            window_requests: 12,
+            window_failures: 5,
             source: "backend".into(),
             age_seconds: 0.5,
             unused_because: None,
         };
         if service.is_none_or(|service| service == endpoint.service) { vec![endpoint] } else { Vec::new() }
+    }
+
+    fn explain(&self, question: &Question) -> Result<Explanation, Refusal> {
+        Err(Refusal::new(format!("asked for `{}`", question.url), "a scripted gateway decides nothing"))
     }
 
     fn drain(&self) {
@@ -245,13 +266,19 @@ async fn reading_is_get_and_acting_is_post() {
 #[tokio::test]
 async fn what_is_not_built_says_so_and_what_is_not_there_too() {
     let served = served(Access::Full);
-    for path in ["/identity", "/explain"] {
-        let answer = served.get(path).await;
-        assert_eq!((answer.status, &answer.json()["error"]), (501, &json!("not in this build yet")));
-    }
+    let answer = served.get("/identity").await;
+    assert_eq!((answer.status, &answer.json()["error"]), (501, &json!("not in this build yet")));
     for path in ["/nope", "/ready/", "/config%2f"] {
         assert_eq!(served.get(path).await.status, 404, "{path}");
     }
+}
+
+#[tokio::test]
+async fn a_question_comes_to_the_gateway_and_a_refusal_back() {
+    let served = served(Access::Full);
+    let answer = served.get("/explain?url=http%3A%2F%2Fa%2F").await;
+    assert_eq!((answer.status, &answer.json()["error"]), (400, &json!("asked for `http://a/`")));
+    assert_eq!(served.get("/explain").await.json()["error"], json!("`url` is missing"));
 }
 
 #[tokio::test]

@@ -5,6 +5,9 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::explain::answer::Explanation;
+use crate::explain::{Question, Refusal};
+
 /// The gateway, seen from outside. Each call answers at once from what is in memory.
 pub trait View: fmt::Debug + Send + Sync {
     /// Returns whether the gateway should get traffic, and why not.
@@ -18,6 +21,9 @@ pub trait View: fmt::Debug + Send + Sync {
 
     /// Returns the endpoints of all services, or of one; nothing if there is no such service.
     fn endpoints(&self, service: Option<&str>) -> Vec<EndpointView>;
+
+    /// Says why a request goes where it goes, by the table that serves.
+    fn explain(&self, question: &Question) -> Result<Explanation, Refusal>;
 
     /// Begins to drain, as SIGTERM does; again, it changes nothing. Does not wait.
     fn drain(&self);
@@ -67,7 +73,7 @@ pub struct ListenerView {
 }
 
 /// One service.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ServiceView {
     /// Its name, or the target as written.
     pub name: String,
@@ -79,6 +85,8 @@ pub struct ServiceView {
     pub endpoints: BTreeMap<EndpointState, usize>,
     /// Requests in flight.
     pub in_flight: usize,
+    /// Retries that the budget allows now.
+    pub retry_budget: f64,
 }
 
 /// What may be done with an endpoint.
@@ -87,9 +95,11 @@ pub struct ServiceView {
 pub enum EndpointState {
     /// Finishes what it has.
     Draining,
+    /// It failed too often and gets nothing for a while, or only its probe.
+    Ejected,
     /// Not in the last answer of its backend; used when no listed one is usable.
     Held,
-    /// Said to fail by its backend.
+    /// Said to fail by its backend, or by our health checks.
     Unhealthy,
     /// May be picked.
     Usable,
@@ -97,12 +107,13 @@ pub enum EndpointState {
 
 impl EndpointState {
     /// All of them, so that a state without endpoints is 0 in the metric and not missing.
-    pub const ALL: [Self; 4] = [Self::Draining, Self::Held, Self::Unhealthy, Self::Usable];
+    pub const ALL: [Self; 5] = [Self::Draining, Self::Ejected, Self::Held, Self::Unhealthy, Self::Usable];
 
     /// Returns its name in JSON and in the metric.
     pub const fn label(self) -> &'static str {
         match self {
             Self::Draining => "draining",
+            Self::Ejected => "ejected",
             Self::Held => "held",
             Self::Unhealthy => "unhealthy",
             Self::Usable => "usable",
@@ -131,14 +142,45 @@ pub struct EndpointView {
     pub in_flight: u64,
     /// Estimate of its latency in milliseconds; `None` before the first reply.
     pub latency_ms: Option<f64>,
+    /// What failures add to it for the balancer, in milliseconds; it fades, and successes take it back.
+    pub penalty_ms: f64,
     /// Open connections.
     pub connections: u64,
+    /// What our health checks say: `unknown` where there are none, or no result yet; `good`, `bad`.
+    pub check: String,
+    /// Why the last health check failed; `None` where it did not.
+    pub check_failure: Option<String>,
+    /// The ejection it is under; `None` if it is under none.
+    pub ejected: Option<EjectionView>,
+    /// How often it was ejected since it is known.
+    pub ejections: u32,
+    /// Failures in a row.
+    pub failures_in_row: u32,
+    /// Requests that count for its success rate, and how many of them failed.
+    pub window_requests: u64,
+    /// How many of `window_requests` failed, or were turned away by a limit.
+    pub window_failures: u64,
     /// Where the snapshot came from: the backend, or the disk.
     pub source: String,
     /// How long its backend has not been able to confirm it, in seconds; 0 while it answers.
     pub age_seconds: f64,
     /// Why it gets nothing; `None` if it may be picked.
     pub unused_because: Option<String>,
+}
+
+/// The ejection of an endpoint.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct EjectionView {
+    /// How long it still lasts, in seconds; 0: the next request is its probe.
+    pub left_seconds: f64,
+    /// A request is its probe just now.
+    pub probing: bool,
+    /// The rule: `consecutive`, `success_rate`, or `probe` where a probe failed.
+    pub reason: String,
+    /// The failure that tipped the scales: `answer`, `connect`, `reset`, `timeout`.
+    pub cause: String,
+    /// The how many-th ejection in a row it is.
+    pub times: u32,
 }
 
 /// Whether a backend still lists an endpoint.

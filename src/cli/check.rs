@@ -23,12 +23,10 @@ pub(super) struct Check {
 
 impl Check {
     pub(super) fn run(self) -> Exit {
-        let mut sets = BTreeMap::new();
-        for (name, value) in self.sets {
-            if sets.insert(name.clone(), value).is_some() {
-                return complain(&format!("--set {name}: error: is given twice; keep one of them\n"), Exit::Wrong);
-            }
-        }
+        let sets = match sets(self.sets) {
+            Ok(sets) => sets,
+            Err(message) => return complain(&message, Exit::Wrong),
+        };
         match config::load(&self.config, &Process, &sets) {
             Ok(loaded) => {
                 let mut warnings = String::new();
@@ -55,6 +53,17 @@ pub(super) fn name_and_value(text: &str) -> Result<(String, String), String> {
         Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
         _ => Err("expected NAME=VALUE, such as ecs.cluster=prod".to_owned()),
     }
+}
+
+/// Makes one map of what `--set` gave, or says what is given twice.
+pub(super) fn sets(given: Vec<(String, String)>) -> Result<BTreeMap<String, String>, String> {
+    let mut sets = BTreeMap::new();
+    for (name, value) in given {
+        if sets.insert(name.clone(), value).is_some() {
+            return Err(format!("--set {name}: error: is given twice; keep one of them\n"));
+        }
+    }
+    Ok(sets)
 }
 
 fn count(number: usize, what: &str) -> String {

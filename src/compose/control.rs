@@ -1,23 +1,26 @@
 //! The task that owns what changes.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use meshless_discovery::{Address, Target};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, OwnedSemaphorePermit, mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
+use super::demand::Demand;
 use super::listeners::Listeners;
 use super::status::Status;
-use super::targets::Targets;
+use super::targets::{Targets, can_open};
 use super::{Options, StartError, tls};
 use crate::config::{self, Config, Loaded};
 use crate::follow::Followed;
 use crate::follow::last_known_good::LastKnownGood;
 use crate::telemetry::metrics::ControlMetrics;
+use crate::telemetry::traces::Switch;
 use crate::upstream::Table;
+use crate::upstream::live::Wanted;
 use crate::upstream::plan::Plan;
 use crate::upstream::reconcile::Reconciler;
 use crate::worker::{Command, Worker};
@@ -42,14 +45,19 @@ pub(crate) enum Event {
     Reload,
     /// Another snapshot of a target, by a following of this generation.
     Snapshot(Target, u64),
+    /// A request asks for something that is not in the table; the permit is held until it was looked at.
+    Wanted(Wanted, #[allow(dead_code, reason = "it counts while it is there")] OwnedSemaphorePermit),
 }
 
 pub(super) struct Parts {
     pub(super) options: Options,
     pub(super) table: Arc<ArcSwap<Table>>,
+    /// Told of each new table.
+    pub(super) table_changed: Arc<Notify>,
     pub(super) status: Arc<Status>,
     pub(super) workers: Vec<Worker>,
     pub(super) metrics: ControlMetrics,
+    pub(super) traces: Switch,
     pub(super) disk: Option<LastKnownGood>,
     pub(super) events: mpsc::UnboundedSender<Event>,
     pub(super) end: oneshot::Sender<()>,
@@ -57,15 +65,25 @@ pub(super) struct Parts {
     pub(super) epoch: Instant,
 }
 
+/// What writes beside control, and is given time to end.
+#[derive(Debug)]
+pub(super) struct Writers {
+    pub(super) disk: Option<JoinHandle<()>>,
+    pub(super) exporter: JoinHandle<()>,
+}
+
 /// Owns configuration, targets and listeners.
 pub(super) struct Control {
     options: Options,
     table: Arc<ArcSwap<Table>>,
+    table_changed: Arc<Notify>,
     status: Arc<Status>,
     workers: Vec<Worker>,
     metrics: ControlMetrics,
+    traces: Switch,
     end: oneshot::Sender<()>,
     targets: Targets,
+    demand: Demand,
     listeners: Listeners,
     reconciler: Reconciler,
     plan: Arc<Plan>,
@@ -76,13 +94,17 @@ pub(super) struct Control {
 
 impl Control {
     pub(super) fn new(parts: Parts) -> Self {
-        let Parts { options, table, status, workers, metrics, disk, events, end, seed, epoch } = parts;
+        let Parts { options, table, table_changed, status, workers, metrics, traces, disk, events, end, seed, epoch } =
+            parts;
         Self {
             options,
             table,
+            table_changed,
             status,
             workers,
+            demand: Demand::new(epoch, metrics.clone()),
             metrics,
+            traces,
             end,
             targets: Targets::new(events, disk, seed),
             listeners: Listeners::default(),
@@ -100,7 +122,7 @@ impl Control {
         loaded: Loaded,
         mut inbox: mpsc::UnboundedReceiver<Event>,
         first: std::sync::mpsc::SyncSender<Result<(), StartError>>,
-        disk_writer: Option<JoinHandle<()>>,
+        writers: Writers,
     ) {
         let applied = self.apply(loaded).await;
         let failed = applied.is_err();
@@ -114,12 +136,17 @@ impl Control {
         if let Some(grace) = drain {
             self.drain(grace, &mut inbox).await;
         }
-        let Self { targets, end, .. } = self;
+        let Self { targets, traces, end, .. } = self;
         drop(targets);
-        if let Some(writer) = disk_writer {
-            // The last snapshots are on disk before the process says that it has ended.
-            let _ = timeout(FLUSH, writer).await;
-        }
+        traces.close();
+        // The last snapshots are on disk, and the last spans sent, before the process says that it has ended.
+        let flush = async {
+            if let Some(disk) = writers.disk {
+                let _ = disk.await;
+            }
+            let _ = writers.exporter.await;
+        };
+        let _ = timeout(FLUSH, flush).await;
         let _ = end.send(());
     }
 
@@ -128,6 +155,7 @@ impl Control {
         let mut tick = tokio::time::interval(TICK);
         loop {
             let deadline = self.targets.deadline().unwrap_or_else(|| Instant::now() + Duration::from_hours(1));
+            let look = self.demand.look(Instant::now());
             let mut changed = false;
             tokio::select! {
                 event = inbox.recv() => match event? {
@@ -148,7 +176,11 @@ impl Control {
                     }
                 },
                 () = sleep_until(deadline) => changed |= self.targets.expire(Instant::now()),
+                () = sleep_until(look.unwrap_or(deadline)), if look.is_some() => {
+                    changed |= self.demand.settle(&self.targets, Instant::now());
+                }
                 _ = tick.tick() => {
+                    changed |= self.demand.sweep(&self.table.load(), &mut self.targets, Instant::now());
                     self.targets.tell(Instant::now());
                     self.status.look(&self.targets);
                 }
@@ -162,7 +194,11 @@ impl Control {
     fn note(&mut self, event: &Event) -> bool {
         match event {
             Event::HeldFailed(target, address) => self.targets.failed(target, address),
-            Event::Snapshot(target, generation) => self.targets.take(target, *generation),
+            Event::Snapshot(target, generation) => {
+                let changed = self.targets.take(target, *generation);
+                self.demand.settle(&self.targets, Instant::now()) || changed
+            }
+            Event::Wanted(wanted, _) => self.demand.want(wanted, &self.plan, &mut self.targets, Instant::now()),
             Event::Drain { .. } | Event::End | Event::Reload => false,
         }
     }
@@ -203,14 +239,23 @@ impl Control {
         let tls = tokio::task::spawn_blocking(move || tls::Built::new(&for_tls))
             .await
             .map_err(|panic| StartError::Unusable(panic.to_string()))??;
-        let plan = Arc::new(Plan::new(&config, &mut |policies| tls.client(policies)));
-        let mut opened = self.targets.open(&config, plan.targets())?;
+        let for_traces = config.clone();
+        let collector = tokio::task::spawn_blocking(move || super::traces::collector(&for_traces))
+            .await
+            .map_err(|panic| StartError::Unusable(panic.to_string()))??;
+        let mut plan = Plan::new(&config, &mut |policies| tls.client(policies));
+        plan.take_counts_of(&self.plan);
+        let plan = Arc::new(plan);
+        let kept = self.demand.keep(&plan, |target| can_open(&config, target));
+        let mut opened = self.targets.open(&config, plan.targets(), kept.targets().cloned().collect())?;
         let listening = self.listeners.open(&config, &tls, self.workers.len())?;
         opened.spawn();
         wait_for_answers(opened.fresh()).await;
         // From here on nothing can fail.
         self.targets.commit(opened, &self.metrics);
+        self.demand.take_over(kept);
         self.plan = plan;
+        self.traces.configure(collector);
         self.listeners.leave(&config, &self.table.load());
         self.publish();
         self.listeners.commit(listening, &self.workers);
@@ -245,8 +290,10 @@ impl Control {
     }
 
     fn publish(&mut self) {
+        self.reconciler.live = self.demand.live(&self.plan, &self.targets);
         let table = self.reconciler.reconcile(&self.table.load(), self.plan.clone(), &self.targets.catalog);
         self.table.store(Arc::new(table));
+        self.table_changed.notify_one();
         for worker in &self.workers {
             // A worker that is gone has panicked; its thread's end is counted and logged.
             let _ = worker.commands.send(Command::TableChanged);
@@ -271,7 +318,8 @@ impl Control {
                 }
             }
         }
-        let until = Instant::now() + drain_time;
+        let began = Instant::now();
+        let until = began + drain_time;
         // First: what connects to a Unix socket while it is being closed would be reset.
         self.listeners.remove_sockets();
         for worker in &self.workers {
@@ -294,7 +342,7 @@ impl Control {
                 },
             }
         }
-        tracing::info!(after = ?self.epoch.elapsed(), at = ?SystemTime::now(), "Drained.");
+        tracing::info!(after = ?began.elapsed(), uptime = ?self.epoch.elapsed(), "Drained.");
     }
 }
 

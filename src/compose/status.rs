@@ -1,6 +1,6 @@
 //! What the admin interface sees of the gateway.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,9 +14,13 @@ use tokio::time::Instant;
 use super::Event;
 use super::listeners::Running;
 use super::targets::Targets;
-use crate::admin::{ConfigView, EndpointState, EndpointView, ListenerView, Readiness, ServiceView, Standing, View};
+use crate::admin::{ConfigView, EndpointState, EndpointView, ListenerView, Readiness, ServiceView, View};
 use crate::config::{Config, ListenAddress, Problem};
+use crate::explain::answer::Explanation;
+use crate::explain::{self, Provenance, Question, Refusal, Situation, endpoint};
 use crate::follow::{Followed, removals};
+use crate::proxy::wall;
+use crate::resilience::breaker::Usable;
 use crate::telemetry::timestamp::Timestamp;
 use crate::upstream::{Member, Table};
 
@@ -44,11 +48,14 @@ struct Told {
     listeners: Vec<Running>,
     protocols: BTreeMap<String, String>,
     config: serde_json::Value,
+    running: Option<Arc<Config>>,
     services: BTreeMap<String, (String, String)>,
     watched: Vec<PathBuf>,
     /// Files that a configuration named that was not applied (yet): it may be refused because of them.
     attempted: Vec<PathBuf>,
     targets: HashMap<Target, Followed>,
+    /// Those of them that only requests asked for: readiness does not wait for them.
+    on_demand: HashSet<Target>,
 }
 
 impl Status {
@@ -93,11 +100,16 @@ impl Status {
             .services
             .values()
             .map(|service| {
-                let balance = text(serde_json::to_value(service.policies.balance).ok().as_ref());
+                let balance = service.policies.balance.name().to_owned();
                 (service.name.clone(), (service.from.to_string(), balance))
             })
+            .chain(config.names.iter().map(|rule| {
+                let balance = config.defaults.balance.name().to_owned();
+                (rule.pattern.to_string(), (rule.target.to_string(), balance))
+            }))
             .collect();
         told.config = value;
+        told.running = Some(Arc::new(config.clone()));
         told.watched = watched;
         told.attempted = Vec::new();
     }
@@ -109,7 +121,9 @@ impl Status {
 
     /// Takes over which targets are followed.
     pub(super) fn look(&self, targets: &Targets) {
-        self.told().targets = targets.all();
+        let mut told = self.told();
+        told.targets = targets.all();
+        told.on_demand = targets.on_demand();
     }
 
     pub(super) fn watched_files(&self) -> Vec<PathBuf> {
@@ -132,6 +146,27 @@ impl Status {
         let _ = self.events.send(Event::Drain { grace });
     }
 
+    /// Milliseconds of the process, as the workers count them.
+    #[allow(clippy::cast_possible_truncation, reason = "it wraps on purpose")]
+    fn millis(&self) -> u32 {
+        self.started.elapsed().as_millis() as u32
+    }
+
+    /// Returns what is known of the sources of all targets.
+    fn sources(&self) -> HashMap<Target, Provenance> {
+        let (targets, now) = (self.told().targets.clone(), Instant::now());
+        let of = |followed: &Followed| {
+            let known = followed.known.borrow();
+            Provenance {
+                origin: known.answer.as_ref().map_or("", |answer| answer.origin.label()).to_owned(),
+                age_seconds: known.age(now).unwrap_or_default().as_secs_f64(),
+                failure: known.failure.as_ref().map(|failure| failure.error.clone()),
+                is_assumed: false,
+            }
+        };
+        targets.iter().map(|(target, followed)| (target.clone(), of(followed))).collect()
+    }
+
     fn told(&self) -> MutexGuard<'_, Told> {
         // What is told is replaced piece by piece; a panic elsewhere leaves nothing half done.
         self.told.lock().unwrap_or_else(PoisonError::into_inner)
@@ -151,6 +186,7 @@ impl View for Status {
         let mut missing: Vec<String> = told
             .targets
             .iter()
+            .filter(|(target, _)| !told.on_demand.contains(*target))
             .filter_map(|(target, followed)| {
                 let known = followed.known.borrow();
                 if known.answer.is_some() {
@@ -194,61 +230,76 @@ impl View for Status {
 
     fn services(&self) -> Vec<ServiceView> {
         let table = self.table.load();
+        let now = self.millis();
         let told = self.told();
+        let millis = self.millis();
         let mut services: Vec<_> = table
             .upstreams
             .iter()
             .map(|upstream| {
                 let mut endpoints: BTreeMap<_, _> = EndpointState::ALL.into_iter().map(|state| (state, 0)).collect();
                 for member in upstream.members.values() {
-                    *endpoints.entry(state(member)).or_default() += 1;
+                    *endpoints.entry(state(member, now)).or_default() += 1;
                 }
                 let name = upstream.name.to_string();
                 let (from, balance) =
                     told.services.get(&name).cloned().unwrap_or_else(|| (name.clone(), String::new()));
                 let in_flight = upstream.state.in_flight.load(Ordering::Relaxed);
-                ServiceView { name, from, balance, endpoints, in_flight }
+                let min_per_second = upstream.policies.retry.min_per_second;
+                let retry_budget = f64::from(upstream.state.budget.balance(min_per_second, millis));
+                ServiceView { name, from, balance, endpoints, in_flight, retry_budget }
             })
             .collect();
         services.sort_by(|left, right| left.name.cmp(&right.name));
+        // The upstreams of one rule of [[names]] share its name.
+        services.dedup_by(|other, first| {
+            let is_same = other.name == first.name;
+            if is_same {
+                first.in_flight += other.in_flight;
+                for (state, count) in &other.endpoints {
+                    *first.endpoints.entry(*state).or_default() += count;
+                }
+            }
+            is_same
+        });
         services
     }
 
     fn endpoints(&self, service: Option<&str>) -> Vec<EndpointView> {
         let table = self.table.load();
-        let targets = self.told().targets.clone();
-        let now = Instant::now();
-        let millis = u32::try_from(self.started.elapsed().as_millis()).unwrap_or(u32::MAX);
+        let sources = self.sources();
+        let (millis, unknown) = (self.millis(), Provenance::default());
         let mut views = Vec::new();
         for upstream in table.upstreams.iter().filter(|one| service.is_none_or(|name| *one.name == *name)) {
             upstream.endpoints.for_each(&mut |set| {
-                let known = targets.get(&set.target).map(|followed| followed.known.borrow().clone());
-                let origin =
-                    known.as_ref().and_then(|known| known.answer.as_ref()).map_or("", |answer| answer.origin.label());
-                let age = known.as_ref().and_then(|known| known.age(now)).unwrap_or_default();
-                for member in &set.members {
-                    views.push(EndpointView {
-                        service: upstream.name.to_string(),
-                        target: set.target.to_string(),
-                        address: member.endpoint.address.to_string(),
-                        weight: member.endpoint.weight,
-                        zone: member.endpoint.zone.clone(),
-                        health: health(member.endpoint.health).to_owned(),
-                        standing: match member.standing {
-                            removals::Standing::Held => Standing::Held,
-                            removals::Standing::Listed => Standing::Listed,
-                        },
-                        in_flight: u64::from(member.state.load.in_flight()),
-                        latency_ms: member.state.load.latency(millis).map(f64::from),
-                        connections: member.state.connections.load(Ordering::Relaxed) as u64,
-                        source: origin.to_owned(),
-                        age_seconds: age.as_secs_f64(),
-                        unused_because: member.unused_because().map(ToOwned::to_owned),
-                    });
-                }
+                let known = sources.get(&set.target).unwrap_or(&unknown);
+                views.extend(
+                    set.members.iter().map(|member| endpoint::view(upstream, &set.target, member, known, millis)),
+                );
             });
         }
         views
+    }
+
+    fn explain(&self, question: &Question) -> Result<Explanation, Refusal> {
+        let (config, version) = {
+            let told = self.told();
+            (told.running.clone(), told.version)
+        };
+        let Some(config) = config else {
+            return Err(Refusal::new("no configuration is in force yet", "ask again in a moment; /ready says why"));
+        };
+        let (table, sources) = (self.table.load(), self.sources());
+        let situation = Situation {
+            config: &config,
+            table: &table,
+            sources: &sources,
+            version: Some(version),
+            now: self.millis(),
+            wall: wall(),
+        };
+        // What is not in use stays so: a question opens nothing.
+        Ok(explain::explain(question, &situation)?.0)
     }
 
     fn drain(&self) {
@@ -256,19 +307,14 @@ impl View for Status {
     }
 }
 
-fn state(member: &Member) -> EndpointState {
+/// The first that applies: an endpoint is counted once.
+fn state(member: &Member, now: u32) -> EndpointState {
     match (member.endpoint.health, member.standing) {
         (Health::Draining, _) => EndpointState::Draining,
         (Health::Unhealthy, _) => EndpointState::Unhealthy,
+        _ if member.state.checked.is_bad() => EndpointState::Unhealthy,
+        _ if member.state.breaker.usable(now) != Usable::Yes => EndpointState::Ejected,
         (Health::Healthy, removals::Standing::Held) => EndpointState::Held,
         (Health::Healthy, removals::Standing::Listed) => EndpointState::Usable,
-    }
-}
-
-fn health(health: Health) -> &'static str {
-    match health {
-        Health::Draining => "draining",
-        Health::Healthy => "healthy",
-        Health::Unhealthy => "unhealthy",
     }
 }

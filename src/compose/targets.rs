@@ -1,6 +1,6 @@
 //! The targets that a configuration names: opened, followed, and what is known of them.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::{Event, StartError};
-use crate::config::{Backend as BackendConfig, Config};
+use crate::config::{Backend as BackendConfig, Config, Dns};
 use crate::follow::last_known_good::LastKnownGood;
 use crate::follow::removals::Removals;
 use crate::follow::{Backoff, Followed, follow};
@@ -25,6 +25,8 @@ type Backends = BTreeMap<String, (Option<BackendConfig>, Arc<dyn Backend>)>;
 pub(super) struct Targets {
     backends: Backends,
     followed: HashMap<Target, Tracked>,
+    /// Targets that the configuration names; the others are followed because requests asked for them.
+    planned: HashSet<Target>,
     pub(super) catalog: Catalog,
     events: mpsc::UnboundedSender<Event>,
     disk: Option<LastKnownGood>,
@@ -65,7 +67,9 @@ type Following = Pin<Box<dyn Future<Output = ()> + Send>>;
 pub(super) struct Opened {
     backends: Backends,
     fresh: Vec<(Target, Followed, Following)>,
-    wanted: Vec<Target>,
+    planned: HashSet<Target>,
+    /// Asked for by requests; some are planned too.
+    live: HashSet<Target>,
 }
 
 impl Opened {
@@ -88,6 +92,7 @@ impl Targets {
         Self {
             backends: Backends::new(),
             followed: HashMap::new(),
+            planned: HashSet::new(),
             catalog: Catalog::new(),
             events,
             disk,
@@ -96,11 +101,24 @@ impl Targets {
         }
     }
 
-    /// Opens backends and sources for a configuration; what runs goes on. Nothing is changed by an error.
-    pub(super) fn open(&mut self, config: &Config, wanted: Vec<Target>) -> Result<Opened, StartError> {
+    /// Opens backends and sources for a configuration and for what requests asked for; what runs goes on. Nothing is
+    /// changed by an error.
+    pub(super) fn open(
+        &mut self,
+        config: &Config,
+        planned: Vec<Target>,
+        live: HashSet<Target>,
+    ) -> Result<Opened, StartError> {
+        let planned: HashSet<Target> = planned.into_iter().collect();
         let mut backends = Backends::new();
         let configured = config.discovery.iter().map(|(name, config)| (name.clone(), Some(config.clone())));
-        for (name, wanted) in configured.chain([("static".to_owned(), None)]) {
+        // These need no table.
+        let in_names = config.names.iter().flat_map(|rule| rule.target.written().targets());
+        let mut backends_named = planned.iter().chain(&live).chain(in_names).map(|target| target.backend.as_str());
+        let names_dns = !config.discovery.contains_key("dns") && backends_named.any(|name| name == "dns");
+        drop(backends_named);
+        let dns = names_dns.then(|| ("dns".to_owned(), Some(BackendConfig::Dns(Dns::default()))));
+        for (name, wanted) in configured.chain([("static".to_owned(), None)]).chain(dns) {
             let entry = match self.backends.get(&name) {
                 Some((before, backend)) if *before == wanted => (wanted, backend.clone()),
                 _ => {
@@ -112,7 +130,7 @@ impl Targets {
             backends.insert(name, entry);
         }
         let mut fresh = Vec::new();
-        for target in &wanted {
+        for target in planned.union(&live) {
             let (_, backend) = backends
                 .get(&target.backend)
                 .ok_or_else(|| StartError::Unusable(format!("{target}: there is no [discovery.{}]", target.backend)))?;
@@ -121,40 +139,88 @@ impl Targets {
             if runs {
                 continue;
             }
-            let disk = self.disk.clone().filter(|_| target.backend != "static");
+            let disk = self.disk.clone().filter(|_| target.backend != "static" && planned.contains(target));
             let (followed, future) =
                 follow(target.clone(), backend.clone(), Backoff::default(), self.random.fork(), disk)
                     .map_err(|error| StartError::Unusable(format!("{target}: {error}")))?;
             fresh.push((target.clone(), followed, Box::pin(future) as _));
         }
-        Ok(Opened { backends, fresh, wanted })
+        Ok(Opened { backends, fresh, planned, live })
     }
 
     /// Puts what was opened in force and lets go of what is no longer named.
     pub(super) fn commit(&mut self, opened: Opened, metrics: &ControlMetrics) {
         self.backends = opened.backends;
-        self.followed.retain(|target, _| opened.wanted.contains(target));
-        self.catalog.retain(|target, _| opened.wanted.contains(target));
+        self.planned = opened.planned;
+        self.release(&opened.live.iter().collect());
         for (target, followed, _) in opened.fresh {
-            self.generations += 1;
-            let generation = self.generations;
-            // A target whose backend was changed keeps what is known until the new one answers.
-            let removals = self.followed.remove(&target).map(|before| before.removals.clone()).unwrap_or_default();
-            let series = metrics.discovery(&target.backend, &target.to_string(), Instant::now().into_std());
-            let mut known = followed.known.clone();
-            let (events, named) = (self.events.clone(), target.clone());
-            let forward = tokio::spawn(async move {
-                while known.changed().await.is_ok() {
-                    known.mark_unchanged();
-                    if events.send(Event::Snapshot(named.clone(), generation)).is_err() {
-                        return;
-                    }
-                }
-            });
-            let tracked = Tracked { followed, generation, removals, series, told: Told::default(), forward };
-            self.followed.insert(target.clone(), tracked);
-            self.take(&target, generation);
+            self.track(&target, followed, metrics);
         }
+    }
+
+    /// Lets go of every target that neither the configuration nor `live` names.
+    pub(super) fn release(&mut self, live: &HashSet<&Target>) {
+        let planned = &self.planned;
+        let is_needed = |target: &Target| planned.contains(target) || live.contains(target);
+        self.followed.retain(|target, _| is_needed(target));
+        self.catalog.retain(|target, _| is_needed(target));
+    }
+
+    /// Opens one more target because a request asks for it, and follows it; one that is followed stays as it is. What
+    /// requests name is not kept on disk: whoever chooses names would choose how full it gets.
+    pub(super) fn open_one(&mut self, target: &Target, metrics: &ControlMetrics) -> Result<(), String> {
+        if self.followed.contains_key(target) {
+            return Ok(());
+        }
+        let (_, backend) = self
+            .backends
+            .get(&target.backend)
+            .ok_or_else(|| format!("{target}: there is no [discovery.{}]", target.backend))?;
+        let (followed, future) = follow(target.clone(), backend.clone(), Backoff::default(), self.random.fork(), None)
+            .map_err(|error| error.to_string())?;
+        tokio::spawn(future);
+        self.track(target, followed, metrics);
+        Ok(())
+    }
+
+    /// Says whether a target has answered and that was taken, or has failed.
+    pub(super) fn is_decided(&self, target: &Target) -> bool {
+        self.followed.get(target).is_none_or(|tracked| {
+            let known = tracked.followed.known.borrow();
+            self.catalog.contains_key(target) || known.answer.is_none() && known.failure.is_some()
+        })
+    }
+
+    /// Says what is missing of a target that has not answered yet.
+    pub(super) fn missing(&self, target: &Target) -> Option<String> {
+        if self.catalog.contains_key(target) {
+            return None;
+        }
+        let tracked = self.followed.get(target)?;
+        let known = tracked.followed.known.borrow();
+        let why = || known.failure.as_ref().map_or("no answer yet", |failure| failure.error.as_str()).to_owned();
+        Some(format!("{target}: {}", why()))
+    }
+
+    fn track(&mut self, target: &Target, followed: Followed, metrics: &ControlMetrics) {
+        self.generations += 1;
+        let generation = self.generations;
+        // A target whose backend was changed keeps what is known until the new one answers.
+        let removals = self.followed.remove(target).map(|before| before.removals.clone()).unwrap_or_default();
+        let series = metrics.discovery(&target.backend, &target.to_string(), Instant::now().into_std());
+        let mut known = followed.known.clone();
+        let (events, named) = (self.events.clone(), target.clone());
+        let forward = tokio::spawn(async move {
+            while known.changed().await.is_ok() {
+                known.mark_unchanged();
+                if events.send(Event::Snapshot(named.clone(), generation)).is_err() {
+                    return;
+                }
+            }
+        });
+        let tracked = Tracked { followed, generation, removals, series, told: Told::default(), forward };
+        self.followed.insert(target.clone(), tracked);
+        self.take(target, generation);
     }
 
     /// Takes what is now known of a target into the catalog; true if that changed.
@@ -212,6 +278,11 @@ impl Targets {
         }
     }
 
+    /// Returns what is followed only because requests asked for it.
+    pub(super) fn on_demand(&self) -> HashSet<Target> {
+        self.followed.keys().filter(|target| !self.planned.contains(*target)).cloned().collect()
+    }
+
     /// Returns everything that is followed.
     pub(super) fn all(&self) -> HashMap<Target, Followed> {
         self.followed.iter().map(|(target, tracked)| (target.clone(), tracked.followed.clone())).collect()
@@ -229,9 +300,23 @@ impl Targets {
     }
 }
 
-fn discovery_config(config: Option<&BackendConfig>) -> meshless_discovery::Config {
+/// Says whether a target can be opened under a configuration.
+pub(super) fn can_open(config: &Config, target: &Target) -> bool {
+    // These need no table.
+    let dns = BackendConfig::Dns(Dns::default());
+    let backend = match (config.discovery.get(&target.backend), target.backend.as_str()) {
+        (Some(backend), _) => Some(backend),
+        (None, "dns") => Some(&dns),
+        (None, "static") => None,
+        (None, _) => return false,
+    };
+    meshless_discovery::check(&target.backend, &discovery_config(backend), target).is_ok()
+}
+
+pub(super) fn discovery_config(config: Option<&BackendConfig>) -> meshless_discovery::Config {
     match config {
         None => meshless_discovery::Config::Static,
+        Some(BackendConfig::Dns(Dns(config))) => meshless_discovery::Config::Dns(config.clone()),
         Some(BackendConfig::File { path }) => meshless_discovery::Config::File { path: path.clone() },
     }
 }

@@ -111,5 +111,6 @@ pub(super) fn paths(config: &Config) -> Vec<std::path::PathBuf> {
             paths.extend(client.iter().flat_map(|files| [files.cert.clone(), files.key.clone()]));
         }
     }
+    paths.extend(config.telemetry.traces.as_ref().and_then(|traces| traces.ca.clone()));
     paths
 }

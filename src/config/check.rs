@@ -1,14 +1,22 @@
 //! From what is written to what is right: reads all layers, checks structure and meaning, reports everything at once.
 
+mod actions;
+mod balance;
+mod discovery;
+mod health;
 mod listeners;
+mod matches;
+mod names;
 mod policies;
 mod process;
 mod reach;
+mod resilience;
 mod routes;
 mod services;
 mod targets;
 #[cfg(test)]
 mod tests;
+mod traces;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -58,6 +66,25 @@ pub fn load(
     }
 }
 
+/// Checks a configuration that stands in another file, without the environment's keys.
+pub(super) fn load_tree(
+    mut tree: Tree,
+    surroundings: &dyn Surroundings,
+    sets: &BTreeMap<String, String>,
+) -> Result<Loaded, Problems> {
+    let mut problems = interpolate::expand(&mut tree, surroundings, sets);
+    let (config, more) = meaning(&tree, surroundings);
+    problems.extend(more);
+    problems.sort();
+    problems.dedup();
+    match config {
+        Some(config) if problems.iter().all(|problem| problem.severity == Severity::Warning) => {
+            Ok(Loaded { config, warnings: problems, files: Vec::new() })
+        }
+        _ => Err(Problems(problems)),
+    }
+}
+
 /// Checks a merged tree.
 fn meaning(tree: &Tree, surroundings: &dyn Surroundings) -> (Option<Config>, Vec<Problem>) {
     let mut report = Report::new(tree);
@@ -93,9 +120,11 @@ impl Check<'_> {
         let services = self.services(&raw.services, &defaults);
         let listeners = self.listeners(&raw.listeners);
         let routes = self.routes(&raw.routes);
+        let names = self.names(&raw.names);
         self.addresses(admin.as_ref(), &listeners);
         self.reach(raw, &listeners, &routes);
-        let telemetry = process::telemetry(raw.telemetry.as_ref());
+        self.names_reach(&names, &listeners);
+        let telemetry = self.telemetry(raw.telemetry.as_ref(), &node);
         let shutdown = process::shutdown(raw.shutdown.as_ref());
         Some(Config {
             node,
@@ -105,6 +134,7 @@ impl Check<'_> {
             services,
             listeners: listeners.into_iter().flatten().collect(),
             routes: routes.into_iter().flatten().collect(),
+            names: names.into_iter().flatten().collect(),
             telemetry,
             shutdown,
         })

@@ -19,7 +19,7 @@ const MAX_DEPTH: usize = 32;
 
 /// A value and where it stands.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub(super) struct Tree {
+pub(crate) struct Tree {
     pub(super) key: Place,
     pub(super) value: Place,
     /// Column of the text's first character, if the file has the text as it is: no escapes, one line.
@@ -31,7 +31,7 @@ pub(super) struct Tree {
 
 /// A value.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum Node {
+pub(crate) enum Node {
     Boolean(bool),
     Float(f64),
     Integer(i64),

@@ -80,7 +80,8 @@ fn list(paths: &[PathBuf], problems: &mut Vec<Problem>) -> Vec<PathBuf> {
     files
 }
 
-fn read_one(path: &FilePath) -> Result<Tree, Problem> {
+/// Reads one file, without `${…}` put in.
+pub(super) fn read_one(path: &FilePath) -> Result<Tree, Problem> {
     let Some(format) = Format::of(path) else {
         return Err(of_file(path, "its ending says no format; name it .toml, .yaml, .yml or .json".to_owned()));
     };

@@ -61,7 +61,7 @@ pub struct Problem {
 
 impl Problem {
     /// Says whether it is about something that stands nowhere.
-    pub(super) fn place_is_whole(&self) -> bool {
+    pub(crate) fn place_is_whole(&self) -> bool {
         self.place == Place::Whole
     }
 }
@@ -97,11 +97,11 @@ impl std::error::Error for Problems {}
 
 /// A path through a configuration: keys of tables and positions in lists.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Path(Vec<Step>);
+pub(crate) struct Path(Vec<Step>);
 
 /// One step of a [`Path`].
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Step {
+pub(crate) enum Step {
     /// Key of a table.
     Key(String),
     /// Position in a list, from 0.
@@ -109,15 +109,15 @@ pub(super) enum Step {
 }
 
 impl Path {
-    pub(super) fn key(&self, key: &str) -> Self {
+    pub(crate) fn key(&self, key: &str) -> Self {
         self.with(Step::Key(key.to_owned()))
     }
 
-    pub(super) fn position(&self, position: usize) -> Self {
+    pub(crate) fn position(&self, position: usize) -> Self {
         self.with(Step::Position(position))
     }
 
-    pub(super) fn steps(&self) -> &[Step] {
+    pub(crate) fn steps(&self) -> &[Step] {
         &self.0
     }
 
@@ -142,7 +142,7 @@ impl fmt::Display for Path {
 
 /// Which end of `key = value` a problem points at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum At {
+pub(crate) enum At {
     /// The key.
     Key,
     /// The value.
@@ -153,25 +153,25 @@ pub(super) enum At {
 
 /// Collects problems and knows the places of keys.
 #[derive(Debug)]
-pub(super) struct Report<'a> {
+pub(crate) struct Report<'a> {
     tree: &'a Tree,
     problems: Vec<Problem>,
 }
 
 impl<'a> Report<'a> {
-    pub(super) fn new(tree: &'a Tree) -> Self {
+    pub(crate) fn new(tree: &'a Tree) -> Self {
         Self { tree, problems: Vec::new() }
     }
 
-    pub(super) fn error(&mut self, path: &Path, at: At, message: impl Into<String>) {
+    pub(crate) fn error(&mut self, path: &Path, at: At, message: impl Into<String>) {
         self.add(Severity::Error, path, at, message.into());
     }
 
-    pub(super) fn warning(&mut self, path: &Path, at: At, message: impl Into<String>) {
+    pub(crate) fn warning(&mut self, path: &Path, at: At, message: impl Into<String>) {
         self.add(Severity::Warning, path, at, message.into());
     }
 
-    pub(super) fn into_problems(self) -> Vec<Problem> {
+    pub(crate) fn into_problems(self) -> Vec<Problem> {
         self.problems
     }
 
@@ -190,7 +190,7 @@ impl<'a> Report<'a> {
 }
 
 /// `; did you mean …?` if one of `allowed` is near to `found`, else the list of what is allowed.
-pub(super) fn suggestion<'a>(found: &str, allowed: impl IntoIterator<Item = &'a str>) -> String {
+pub(crate) fn suggestion<'a>(found: &str, allowed: impl IntoIterator<Item = &'a str>) -> String {
     // A list of hundreds of services helps nobody.
     const SHOWN: usize = 20;
     let mut allowed: Vec<&str> = allowed.into_iter().collect();
@@ -213,7 +213,7 @@ pub(super) fn suggestion<'a>(found: &str, allowed: impl IntoIterator<Item = &'a 
 }
 
 /// A value as a message shows it: short, on one line.
-pub(super) fn shown(text: &str) -> String {
+pub(crate) fn shown(text: &str) -> String {
     const SHOWN: usize = 60;
     let short: String = text.chars().take(SHOWN).flat_map(char::escape_debug).collect();
     if text.chars().count() > SHOWN { format!("`{short}…`") } else { format!("`{short}`") }

@@ -6,6 +6,7 @@
 
 mod listener;
 mod process;
+mod resilience;
 mod route;
 mod service;
 
@@ -18,16 +19,17 @@ pub use listener::{
     Allow, CertifiedKey, ControlFrames, Listener, ListenerLimits, ListenerProtocol, ListenerTls, TlsMode,
 };
 pub use process::{
-    AccessLog, Admin, Attestor, Authority, AuthorityFiles, Ca, CaAllow, Discovery, DiscoveryType, Identity, Name, Node,
-    Platform, Register, RegisterCheck, Shutdown, Telemetry, Traces,
+    AccessLog, Admin, Attestor, Authority, AuthorityFiles, Ca, CaAllow, Discovery, DiscoveryType, DnsFamily, Identity,
+    Name, Node, Platform, Register, RegisterCheck, Shutdown, Telemetry, Traces,
 };
+pub use resilience::{Breaker, Classify, Health, HealthType};
 pub use route::{
-    Fault, HeaderChanges, Match, Mirror, PathMatch, RateLimit, Redirect, Regex, Respond, Rewrite, Route, ValueMatch,
-    ValueRule,
+    Fault, HeaderChanges, Match, Mirror, NotMatch, PathMatch, RateLimit, Redirect, Regex, Respond, Rewrite, Route,
+    ValueMatch, ValueRule,
 };
 pub use service::{
-    Balance, BalanceName, Breaker, Classify, HashKind, HashOn, Health, Hedge, Limits, Policies, Protocol, Retry,
-    RetryMethods, Service, Tls, TlsFiles, TlsName,
+    Balance, BalanceName, HashKind, HashOn, Hedge, Limits, Policies, Protocol, Retry, RetryMethods, Service, Tls,
+    TlsFiles, TlsName, Zones,
 };
 
 /// Configuration of Meshless.
@@ -44,8 +46,7 @@ pub struct Raw {
     pub defaults: Option<Policies>,
     /// Services: named upstreams.
     pub services: BTreeMap<String, Service>,
-    /// Logical names for a host that no route matched.
-    #[schemars(extend("x-later" = true))]
+    /// Logical names for a host that no route matched; the first match wins.
     pub names: Vec<Name>,
     /// Where requests come in.
     pub listeners: Vec<Listener>,

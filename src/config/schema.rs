@@ -2,6 +2,7 @@
 
 use std::sync::LazyLock;
 
+use schemars::JsonSchema;
 use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value};
 
@@ -14,12 +15,15 @@ pub(super) const LATER_UNLESS: &str = "x-later-unless";
 /// Values of an enumeration that this build has not.
 pub(super) const LATER_VALUES: &str = "x-later-values";
 
-static SCHEMA: LazyLock<Value> = LazyLock::new(|| {
+static SCHEMA: LazyLock<Value> = LazyLock::new(schema_of::<Raw>);
+
+/// Makes the schema of something that is written like a configuration.
+pub(super) fn schema_of<T: JsonSchema>() -> Value {
     let settings = SchemaSettings::draft2020_12().with(|settings| settings.inline_subschemas = true);
-    let mut schema = settings.into_generator().into_root_schema_for::<Raw>().to_value();
+    let mut schema = settings.into_generator().into_root_schema_for::<T>().to_value();
     strip_null(&mut schema);
     schema
-});
+}
 
 /// Returns the JSON Schema (draft 2020-12) of the configuration.
 pub fn schema() -> &'static Value {

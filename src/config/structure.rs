@@ -17,10 +17,15 @@ pub(super) struct Sound {
     pub(super) wrong: BTreeSet<Path>,
 }
 
-/// Reports all that does not fit the schema.
+/// Reports all that does not fit the schema of the configuration.
 pub(super) fn check(tree: &Tree, report: &mut Report<'_>) -> Sound {
+    check_against(schema(), tree, report)
+}
+
+/// Reports all that does not fit a schema.
+pub(super) fn check_against(schema: &Value, tree: &Tree, report: &mut Report<'_>) -> Sound {
     let mut walk = Walk { report, wrong: BTreeSet::new() };
-    let json = walk.value(tree, schema(), &Path::default()).unwrap_or_else(|| Value::Object(Map::new()));
+    let json = walk.value(tree, schema, &Path::default()).unwrap_or_else(|| Value::Object(Map::new()));
     Sound { json, wrong: walk.wrong }
 }
 

@@ -272,6 +272,19 @@ pub(super) mod print {
     pub(in crate::config) fn size<S: Serializer>(value: &usize, serializer: S) -> Result<S::Ok, S::Error> {
         Size(*value).serialize(serializer)
     }
+
+    #[allow(clippy::ref_option, reason = "serde hands in a reference to the field")]
+    pub(in crate::config) fn some_range<S: Serializer>(
+        value: &Option<(Duration, Duration)>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        value.map(|(low, high)| PeriodRange(low, high)).serialize(serializer)
+    }
+
+    #[allow(clippy::ref_option, reason = "serde hands in a reference to the field")]
+    pub(in crate::config) fn some_size<S: Serializer>(value: &Option<usize>, serializer: S) -> Result<S::Ok, S::Error> {
+        value.map(Size).serialize(serializer)
+    }
 }
 
 #[cfg(test)]

@@ -151,7 +151,7 @@ fn take(local: &Rc<Local>, accepted: Accepted, crew: &Arc<Crew>, here: usize) {
         Accepted::Tcp(_, client) => Some(*client),
         Accepted::Unix(_) => None,
     };
-    let admitted = match local.shared.admit(client) {
+    let admitted = match local.shared.admit(client, local.worker.memory()) {
         Ok(admitted) => admitted,
         Err(reason) => {
             local.series.refused(reason);

@@ -10,6 +10,7 @@ use meshless_certs::Server;
 use tokio::sync::mpsc;
 
 use crate::config::{Listener, UpstreamProtocol};
+use crate::resilience::memory;
 use crate::telemetry::metrics::Direction;
 use crate::upstream::Table;
 
@@ -23,6 +24,8 @@ pub(crate) struct Shared {
     /// What connections go on by when the listener is gone from the configuration.
     last_table: ArcSwapOption<Table>,
     open: AtomicUsize,
+    /// Requests in flight.
+    requests: AtomicUsize,
     /// The only lock on the way of a connection; requests never see it.
     by_address: Mutex<HashMap<IpAddr, usize>>,
 }
@@ -36,6 +39,7 @@ impl Shared {
             tls: ArcSwapOption::new(tls),
             last_table: ArcSwapOption::empty(),
             open: AtomicUsize::new(0),
+            requests: AtomicUsize::new(0),
             by_address: Mutex::default(),
         })
     }
@@ -81,8 +85,29 @@ impl Shared {
         all
     }
 
+    /// Counts a request in, up to a limit; false: it is reached. One that was counted in is counted out again.
+    pub(crate) fn count_in(&self, limit: usize) -> bool {
+        let is_in = self.requests.fetch_add(1, Ordering::Relaxed) < limit;
+        if !is_in {
+            self.count_out();
+        }
+        is_in
+    }
+
+    /// A request that was counted in has ended.
+    pub(crate) fn count_out(&self) {
+        self.requests.fetch_sub(1, Ordering::Relaxed);
+    }
+
     /// Lets a connection in, or says which limit keeps it out.
-    pub(crate) fn admit(self: &Arc<Self>, client: Option<IpAddr>) -> Result<Admitted, &'static str> {
+    pub(crate) fn admit(
+        self: &Arc<Self>,
+        client: Option<IpAddr>,
+        memory: memory::Level,
+    ) -> Result<Admitted, &'static str> {
+        if memory >= memory::Level::NoConnections {
+            return Err("limit_memory");
+        }
         let listener = self.listener.load();
         if self.open.fetch_add(1, Ordering::Relaxed) >= listener.limits.connections {
             self.open.fetch_sub(1, Ordering::Relaxed);

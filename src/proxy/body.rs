@@ -8,6 +8,7 @@ use bytes::Bytes;
 use http::HeaderMap;
 use tokio::time::Instant;
 
+use super::mirror::Tapped;
 use crate::http1::Reject;
 use crate::{http1, http2};
 
@@ -20,6 +21,10 @@ pub(crate) enum Body {
     Http1Response(Box<http1::client::ResponseBody>),
     Http2Request(http2::server::RequestBody),
     Http2Response(Box<http2::client::ResponseBody>),
+    /// Read along for a copy.
+    Tapped(Box<Tapped>),
+    /// A body whose next piece was looked at.
+    Peeked(Box<(Option<Result<Frame, BodyError>>, Self)>),
 }
 
 /// One piece of a body.
@@ -74,6 +79,13 @@ impl BodyError {
 }
 
 impl Body {
+    /// A body that is there as a whole.
+    pub(crate) fn whole(bytes: Bytes, trailers: Option<HeaderMap>) -> Self {
+        let Some(trailers) = trailers else { return Self::Full(bytes) };
+        let end = Self::Peeked(Box::new((Some(Ok(Frame::Trailers(trailers))), Self::Empty)));
+        if bytes.is_empty() { end } else { Self::Peeked(Box::new((Some(Ok(Frame::Data(bytes))), end))) }
+    }
+
     /// Returns the next piece; `None` is the end.
     pub(crate) fn poll_frame(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame, BodyError>>> {
         match self {
@@ -87,6 +99,25 @@ impl Body {
             Self::Http1Response(body) => body.poll_frame(context),
             Self::Http2Request(body) => body.poll_frame(context),
             Self::Http2Response(body) => body.poll_frame(context),
+            Self::Tapped(tapped) => tapped.poll_frame(context),
+            Self::Peeked(peeked) => match peeked.0.take() {
+                Some(frame) => Poll::Ready(Some(frame)),
+                None => peeked.1.poll_frame(context),
+            },
+        }
+    }
+
+    /// Looks at the next piece if it is there already; it comes again as if nobody had looked.
+    pub(crate) fn peek(&mut self, context: &mut Context<'_>) -> Option<&Frame> {
+        if !matches!(self, Self::Peeked(_))
+            && let Poll::Ready(Some(frame)) = self.poll_frame(context)
+        {
+            let body = std::mem::replace(self, Self::Empty);
+            *self = Self::Peeked(Box::new((Some(frame), body)));
+        }
+        match self {
+            Self::Peeked(peeked) => peeked.0.as_ref().and_then(|frame| frame.as_ref().ok()),
+            _ => None,
         }
     }
 
@@ -98,6 +129,8 @@ impl Body {
         match self {
             Self::Http1Response(body) => body.poll_background(context),
             Self::Http2Response(body) => body.poll_background(context),
+            Self::Tapped(tapped) => tapped.inner_mut().poll_background(context),
+            Self::Peeked(peeked) => peeked.1.poll_background(context),
             Self::Empty | Self::Full(_) | Self::Http1Request(_) | Self::Http2Request(_) => {}
         }
     }
@@ -111,6 +144,13 @@ impl Body {
             Self::Http1Response(body) => body.length(),
             Self::Http2Request(body) => body.length(),
             Self::Http2Response(body) => body.length(),
+            Self::Tapped(tapped) => tapped.inner().length(),
+            Self::Peeked(peeked) => match (&peeked.0, peeked.1.length()) {
+                (None, rest) => rest,
+                (Some(Ok(Frame::Data(data))), Length::Exact(rest)) => Length::Exact(data.len() as u64 + rest),
+                (Some(Ok(Frame::Data(data))), Length::None) => Length::Exact(data.len() as u64),
+                (Some(_), _) => Length::Unknown,
+            },
         }
     }
 

@@ -10,30 +10,38 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::body::Progress;
+use crate::config::Policies;
 use crate::timer::after;
+use crate::upstream::plan::RoutePlan;
 
 /// The bounds of one try.
 #[derive(Debug)]
-pub(super) struct Bounds {
+pub(crate) struct Bounds {
     /// When the first byte of the request was there.
-    pub(super) received: Instant,
+    pub(crate) received: Instant,
     /// When this try began.
-    pub(super) began: Instant,
+    pub(crate) began: Instant,
     /// The client's own deadline.
-    pub(super) deadline: Option<Instant>,
+    pub(crate) deadline: Option<Instant>,
     /// Ours; `None`: silence alone bounds it.
-    pub(super) timeout: Option<Duration>,
+    pub(crate) timeout: Option<Duration>,
     /// Longest silence.
-    pub(super) idle: Duration,
+    pub(crate) idle: Duration,
     /// For this try alone.
-    pub(super) per_try: Option<Duration>,
+    pub(crate) per_try: Option<Duration>,
     /// The upload; `None` without a body.
-    pub(super) upload: Option<Rc<Progress>>,
+    pub(crate) upload: Option<Rc<Progress>>,
+}
+
+/// Returns how long a request may take until the head of its reply, retries included; `None`: silence alone bounds it.
+/// `streams`: it may last, as gRPC without a deadline and upgrades may.
+pub(crate) fn timeout(route: &RoutePlan, policies: &Policies, streams: bool) -> Option<Duration> {
+    if streams { None } else { route.timeout_with(policies) }
 }
 
 impl Bounds {
     /// Returns when the request is too late.
-    pub(super) fn end(&self) -> Instant {
+    pub(crate) fn end(&self) -> Instant {
         let soft = match (&self.upload, self.timeout) {
             (Some(upload), _) if !upload.is_whole.get() => after(upload.last.get(), self.idle),
             (_, Some(timeout)) => after(self.whole_at(self.received), timeout),
@@ -43,7 +51,7 @@ impl Bounds {
     }
 
     /// Returns when this try is too late.
-    pub(super) fn end_of_try(&self) -> Instant {
+    pub(crate) fn end_of_try(&self) -> Instant {
         let end = self.end();
         match self.per_try {
             Some(per_try) if !self.is_uploading() => end.min(after(self.whole_at(self.began), per_try)),
@@ -52,12 +60,12 @@ impl Bounds {
     }
 
     /// Tells whether the client has not sent all of its request yet.
-    pub(super) fn is_uploading(&self) -> bool {
+    pub(crate) fn is_uploading(&self) -> bool {
         self.upload.as_ref().is_some_and(|upload| !upload.is_whole.get())
     }
 
     /// When the request was whole, but not before `at_least`.
-    fn whole_at(&self, at_least: Instant) -> Instant {
+    pub(crate) fn whole_at(&self, at_least: Instant) -> Instant {
         self.upload.as_ref().map_or(at_least, |upload| upload.last.get().max(at_least))
     }
 }

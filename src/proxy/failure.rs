@@ -1,5 +1,8 @@
 //! What can go wrong with a request, and the only map from that to a status.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header, response};
 
@@ -10,6 +13,8 @@ use crate::http1::Reject;
 pub(crate) const MESHLESS_ERROR: &str = "meshless-error";
 /// gRPC status `DEADLINE_EXCEEDED`.
 pub(crate) const GRPC_DEADLINE_EXCEEDED: u8 = 4;
+/// gRPC status `RESOURCE_EXHAUSTED`.
+const GRPC_RESOURCE_EXHAUSTED: u8 = 8;
 /// gRPC status `UNAVAILABLE`.
 pub(crate) const GRPC_UNAVAILABLE: u8 = 14;
 
@@ -36,15 +41,46 @@ pub(crate) enum TryError {
     Unsent { why: String },
 }
 
+impl TryError {
+    /// Returns why, as the access log and the span of a try say it; where the same ends a request, by the same word.
+    pub(crate) fn label(&self) -> &'static str {
+        match self {
+            Self::Client(_) => "client_body",
+            Self::Connect { .. } => "connect_failed",
+            Self::Late => "late",
+            Self::Limit(limit) => limit.label(),
+            Self::Malformed(_) => "bad_reply",
+            Self::Reset { .. } => "broken",
+            Self::Unsent { .. } => "unsent",
+        }
+    }
+}
+
 /// A limit of ours that was reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Limit {
+    /// `limits.requests` of the listener.
+    Listener,
+    /// The memory of this process.
+    Memory,
     /// `limits.pending`.
     Pending,
     /// `limits.queue`.
     Queue,
     /// `limits.requests`.
     Requests,
+}
+
+impl Limit {
+    fn label(self) -> &'static str {
+        match self {
+            Self::Listener => "limit_listener_requests",
+            Self::Memory => "limit_memory",
+            Self::Pending => "limit_pending",
+            Self::Queue => "limit_queue",
+            Self::Requests => "limit_requests",
+        }
+    }
 }
 
 /// Why a request is answered by us.
@@ -60,6 +96,8 @@ pub(crate) enum Failure {
     ConnectFailed(String),
     /// Its deadline passed.
     Deadline,
+    /// Its route makes it fail.
+    Fault(StatusCode),
     /// It has passed too many proxies: it goes in circles.
     Loop,
     Limit(Limit),
@@ -67,9 +105,23 @@ pub(crate) enum Failure {
     Malformed(Reject),
     /// The certificate of its connection is not good for its host.
     Misdirected,
+    /// The targets of a logical name have not answered yet: these, and why.
+    NameUnanswered(Arc<str>),
+    /// What a logical name stands for cannot be opened, and why.
+    NameUnusable(Arc<str>),
+    /// As many logical names are in use, or asked for, as may be.
+    NamesFull,
     /// The service has no endpoint.
     NoEndpoint,
     NoRoute,
+    /// The rate limit of its route is reached.
+    RateLimit {
+        retry_after: Duration,
+    },
+    /// A header that would change where the request goes cannot be read.
+    OverrideMalformed(String),
+    /// A header that would change where the request goes names what there is not, or what it may not name.
+    OverrideRefused(String),
     /// The client stopped in the middle of its body.
     SlowBody,
     /// The head did not end in time.
@@ -83,12 +135,17 @@ impl Failure {
             Self::BadReply(_) | Self::Broken(_) => StatusCode::BAD_GATEWAY,
             // Nobody reads it; the number is nginx's and stands in the access log.
             Self::ClientGone => StatusCode::from_u16(499).unwrap_or(StatusCode::BAD_REQUEST),
-            Self::ConnectFailed(_) | Self::Limit(_) | Self::NoEndpoint => StatusCode::SERVICE_UNAVAILABLE,
+            Self::ConnectFailed(_) | Self::Limit(_) | Self::NameUnanswered(_) | Self::NamesFull | Self::NoEndpoint => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
             Self::Deadline => StatusCode::GATEWAY_TIMEOUT,
+            Self::Fault(status) => *status,
             Self::Loop => StatusCode::LOOP_DETECTED,
             Self::Malformed(reject) => reject.status(),
             Self::Misdirected => StatusCode::MISDIRECTED_REQUEST,
-            Self::NoRoute => StatusCode::NOT_FOUND,
+            Self::RateLimit { .. } => StatusCode::TOO_MANY_REQUESTS,
+            Self::NameUnusable(_) | Self::NoRoute => StatusCode::NOT_FOUND,
+            Self::OverrideMalformed(_) | Self::OverrideRefused(_) => StatusCode::BAD_REQUEST,
             Self::SlowBody | Self::SlowHead => StatusCode::REQUEST_TIMEOUT,
         }
     }
@@ -98,15 +155,23 @@ impl Failure {
         match self {
             Self::ClientGone => 1,
             // INTERNAL: what gRPC's own mapping makes of an HTTP 400.
-            Self::Malformed(_) | Self::SlowBody | Self::SlowHead => 13,
+            Self::Malformed(_)
+            | Self::OverrideMalformed(_)
+            | Self::OverrideRefused(_)
+            | Self::SlowBody
+            | Self::SlowHead => 13,
             Self::Deadline => GRPC_DEADLINE_EXCEEDED,
-            Self::NoRoute | Self::Loop => 12,
+            Self::Fault(status) => grpc_status_of(*status),
+            Self::RateLimit { .. } => GRPC_RESOURCE_EXHAUSTED,
+            Self::NameUnusable(_) | Self::NoRoute | Self::Loop => 12,
             // On another connection it may work, which is what UNAVAILABLE says.
             Self::BadReply(_)
             | Self::Broken(_)
             | Self::ConnectFailed(_)
             | Self::Limit(_)
             | Self::Misdirected
+            | Self::NameUnanswered(_)
+            | Self::NamesFull
             | Self::NoEndpoint => GRPC_UNAVAILABLE,
         }
     }
@@ -119,34 +184,49 @@ impl Failure {
             Self::ClientGone => "client_gone",
             Self::ConnectFailed(_) => "connect_failed",
             Self::Deadline => "deadline",
-            Self::Limit(Limit::Pending) => "limit_pending",
-            Self::Limit(Limit::Queue) => "limit_queue",
-            Self::Limit(Limit::Requests) => "limit_requests",
+            Self::Fault(_) => "fault",
+            Self::Limit(limit) => limit.label(),
             Self::Loop => "loop",
             Self::Malformed(reject) => reject.label(),
             Self::Misdirected => "misdirected",
+            Self::NameUnanswered(_) => "name_unanswered",
+            Self::NameUnusable(_) => "name_unusable",
+            Self::NamesFull => "names_full",
             Self::NoEndpoint => "no_endpoint",
             Self::NoRoute => "no_route",
+            Self::RateLimit { .. } => "rate_limit",
+            Self::OverrideMalformed(_) => "override_malformed",
+            Self::OverrideRefused(_) => "override_refused",
             Self::SlowBody => "slow_body",
             Self::SlowHead => "slow_head",
         }
     }
 
     /// Returns a sentence for a person: what happened, and where to look.
-    fn explanation(&self) -> String {
+    pub(crate) fn explanation(&self) -> String {
         match self {
             Self::BadReply(reject) => format!("the endpoint's reply is malformed: {reject}"),
             Self::Broken(why) => format!("the connection to the endpoint broke before a reply: {why}"),
             Self::ClientGone => "the client went away".to_owned(),
             Self::ConnectFailed(why) => format!("no connection to an endpoint: {why}"),
             Self::Deadline => "no reply within the time of this request (`timeout` of the service or route)".to_owned(),
+            Self::Limit(Limit::Listener) => {
+                "too many requests of the listener are in flight (`limits.requests` of the listener)".to_owned()
+            }
+            Self::Limit(Limit::Memory) => "this gateway has no memory left for more requests".to_owned(),
             Self::Limit(Limit::Pending) => "too many requests wait for a connection (`limits.pending`)".to_owned(),
             Self::Limit(Limit::Queue) => "no connection became free in time (`limits.queue`)".to_owned(),
             Self::Limit(Limit::Requests) => "too many requests are in flight (`limits.requests`)".to_owned(),
             Self::Loop => "the request passed too many proxies: it goes in circles".to_owned(),
             Self::Malformed(reject) => reject.to_string(),
             Self::Misdirected => "this connection's certificate is not good for this host; open another one".to_owned(),
+            Self::NameUnanswered(why) => format!("discovery has not answered for this name yet: {why}"),
+            Self::NameUnusable(why) => format!("what this name stands for cannot be had: {why}"),
+            Self::NamesFull => "too many logical names are in use or asked for; try again later".to_owned(),
             Self::NoEndpoint => "the service has no endpoint (see `/endpoints` of the admin interface)".to_owned(),
+            Self::Fault(_) => "the route makes this request fail (`fault`)".to_owned(),
+            Self::RateLimit { .. } => "too many requests for this route (`rate_limit`)".to_owned(),
+            Self::OverrideMalformed(why) | Self::OverrideRefused(why) => why.clone(),
             Self::NoRoute => "no route matches this host and path".to_owned(),
             Self::SlowBody => "the client sent nothing more of its body".to_owned(),
             Self::SlowHead => "the head of the request did not end in time".to_owned(),
@@ -163,6 +243,9 @@ impl Failure {
             response.headers_mut().insert(MESHLESS_ERROR, label);
             return (response.into_parts().0, Body::Empty);
         }
+        if let Self::RateLimit { retry_after } = self {
+            response.headers_mut().insert(header::RETRY_AFTER, super::actions::retry_after(*retry_after));
+        }
         *response.status_mut() = self.status();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
@@ -170,6 +253,11 @@ impl Failure {
         let body = Body::Full(Bytes::from(format!("{}\n", self.explanation())));
         (response.into_parts().0, body)
     }
+}
+
+/// Tells whether a value of [`MESHLESS_ERROR`] names a limit of the gateway that answered: that says "less", not "again".
+pub(crate) fn is_limit(label: &HeaderValue) -> bool {
+    label.as_bytes().starts_with(b"limit_") || label == "rate_limit"
 }
 
 /// Tells whether a message is gRPC's.
@@ -180,6 +268,19 @@ pub(crate) fn is_grpc(headers: &HeaderMap) -> bool {
             .strip_prefix(b"application/grpc")
             .is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')))
     })
+}
+
+/// Returns the gRPC status that stands for one of HTTP (gRPC, "HTTP to gRPC Status Code Mapping").
+pub(crate) fn grpc_status_of(status: StatusCode) -> u8 {
+    match status.as_u16() {
+        400 => 13,
+        401 => 16,
+        403 => 7,
+        404 => 12,
+        429 | 502..=504 => GRPC_UNAVAILABLE,
+        // UNKNOWN.
+        _ => 2,
+    }
 }
 
 /// Returns a gRPC status as trailers (or as the head of a trailers-only answer).

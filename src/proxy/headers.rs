@@ -8,7 +8,8 @@ use http::{HeaderMap, HeaderValue, Version};
 use crate::http1::hop;
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+/// By which scheme the client asked, as far as it can be known.
+pub(crate) const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 /// A request's id: kept if the client sent a fitting one, else made.
 pub(crate) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Longest id that is taken from a client.
@@ -33,17 +34,27 @@ impl Sender {
     }
 }
 
+/// What happens to headers by which a client says where and how its request goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Claims {
+    /// They are passed on (`overrides = true`).
+    Keep,
+    /// They go.
+    Strip,
+}
+
 /// Makes a request's head one that we send.
 pub(crate) fn rewrite_request(
     headers: &mut HeaderMap,
     sender: Sender,
     version: Version,
     upgrade: bool,
+    claims: Claims,
     new_id: impl FnOnce() -> HeaderValue,
 ) {
     let keep = if upgrade { hop::Upgrade::Keep } else { hop::Upgrade::Strip };
     hop::strip(headers, hop::Direction::Request, keep);
-    strip_claims(headers);
+    strip_claims(headers, claims);
     if !sender.is_trusted() {
         headers.remove(X_FORWARDED_FOR);
         headers.remove(X_FORWARDED_PROTO);
@@ -105,23 +116,32 @@ fn append(headers: &mut HeaderMap, name: &HeaderName, value: &str) {
 
 /// Removes what a client may not say: who it is (identities are set from certificates, and until then by nobody), and
 /// where its request should go (`overrides = false`). Deadlines stay: they may only shorten.
-fn strip_claims(headers: &mut HeaderMap) {
-    let claims: Vec<HeaderName> = headers.keys().filter(|name| is_claim(name.as_str())).cloned().collect();
-    for name in claims {
+fn strip_claims(headers: &mut HeaderMap, claims: Claims) {
+    let goes = |name: &str| is_identity(name) || claims == Claims::Strip && is_override(name);
+    let found: Vec<HeaderName> = headers.keys().filter(|name| goes(name.as_str())).cloned().collect();
+    for name in found {
         headers.remove(name);
     }
 }
 
-fn is_claim(name: &str) -> bool {
+/// Who somebody is, and what only we say; nobody may claim it on any listener.
+fn is_identity(name: &str) -> bool {
     match name.as_bytes().first() {
-        Some(b'x') => {
-            name == "x-forwarded-client-cert"
-                || name == "x-client-cert"
-                || name.starts_with("x-spiffe")
-                || name.starts_with("x-envoy-") && name != "x-envoy-expected-rq-timeout-ms"
-        }
-        Some(b'l') => name.starts_with("l5d-") && name != "l5d-ctx-deadline",
-        Some(b'm') => name == "meshless-route" || name == "meshless-error",
+        Some(b'x') => name == "x-forwarded-client-cert" || name == "x-client-cert" || name.starts_with("x-spiffe"),
+        // Linkerd 2's.
+        Some(b'l') => matches!(name, "l5d-client-id" | "l5d-remote-ip" | "l5d-server-id"),
+        Some(b'm') => name == "meshless-error",
+        _ => false,
+    }
+}
+
+/// What changes how we, or a proxy behind us, treat a request. Linkerd 1's trace context stays, as those of others do: it
+/// decides nothing.
+fn is_override(name: &str) -> bool {
+    match name.as_bytes().first() {
+        Some(b'x') => name.starts_with("x-envoy-") && name != "x-envoy-expected-rq-timeout-ms",
+        Some(b'l') => name.starts_with("l5d-") && !matches!(name, "l5d-ctx-deadline" | "l5d-ctx-trace"),
+        Some(b'm') => name == "meshless-route",
         _ => false,
     }
 }
@@ -131,12 +151,16 @@ mod tests {
     use super::*;
 
     fn rewritten(fields: &[(&'static str, &'static str)], from: &str, upgrade: bool) -> HeaderMap {
+        rewritten_with(fields, from, upgrade, Claims::Strip)
+    }
+
+    fn rewritten_with(fields: &[(&'static str, &'static str)], from: &str, upgrade: bool, claims: Claims) -> HeaderMap {
         let mut headers = HeaderMap::new();
         for (name, value) in fields {
             headers.append(*name, HeaderValue::from_static(value));
         }
         let sender = Sender { address: Some(from.parse().unwrap()), tls: true };
-        rewrite_request(&mut headers, sender, Version::HTTP_11, upgrade, || HeaderValue::from_static("made"));
+        rewrite_request(&mut headers, sender, Version::HTTP_11, upgrade, claims, || HeaderValue::from_static("made"));
         headers
     }
 
@@ -156,10 +180,23 @@ mod tests {
     }
 
     #[test]
-    fn deadlines_stay() {
-        let headers =
-            rewritten(&[("l5d-ctx-deadline", "1 2"), ("x-envoy-expected-rq-timeout-ms", "5")], "192.0.2.1", false);
-        assert!(headers.contains_key("l5d-ctx-deadline") && headers.contains_key("x-envoy-expected-rq-timeout-ms"));
+    fn deadlines_and_trace_context_stay() {
+        let stay = [("l5d-ctx-deadline", "1 2"), ("x-envoy-expected-rq-timeout-ms", "5"), ("l5d-ctx-trace", "AAA=")];
+        let headers = rewritten(&stay, "192.0.2.1", false);
+        assert!(stay.iter().all(|(name, _)| headers.contains_key(*name)), "{headers:?}");
+    }
+
+    #[test]
+    fn where_a_request_goes_is_said_by_clients_only_where_they_may_and_who_they_are_nowhere() {
+        let overrides =
+            ["meshless-route", "l5d-dtab", "l5d-ctx-dtab", "l5d-retry-limit", "l5d-sample", "x-envoy-max-retries"];
+        let identities = ["l5d-client-id", "x-forwarded-client-cert", "x-spiffe-id", "meshless-error"];
+        let said: Vec<_> = overrides.iter().chain(&identities).map(|name| (*name, "a")).collect();
+        let stripped = rewritten(&said, "127.0.0.1", false);
+        assert!(said.iter().all(|(name, _)| !stripped.contains_key(*name)), "{stripped:?}");
+        let kept = rewritten_with(&said, "127.0.0.1", false, Claims::Keep);
+        assert!(overrides.iter().all(|name| kept.contains_key(*name)), "{kept:?}");
+        assert!(identities.iter().all(|name| !kept.contains_key(*name)), "{kept:?}");
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use arc_swap::cache::Cache;
@@ -13,15 +14,23 @@ use meshless_discovery::{Address, Target};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
+use super::demand::Demand;
+use super::failure::Limit;
 use super::headers::Sender;
+use crate::balance::Sample;
 use crate::config::{Listener, ListenerLimits};
 use crate::follow::removals::Standing;
 use crate::listener::Shared;
-use crate::telemetry::access_log::{Lane, Record};
-use crate::telemetry::metrics::{ListenerSeries, RequestSeries, WorkerMetrics};
-use crate::upstream::plan::Plan;
+use crate::resilience::memory::{Level, Pressure};
+use crate::telemetry::WorkerTelemetry;
+use crate::telemetry::access_log::Record;
+use crate::telemetry::metrics::{Counter, ListenerSeries, RequestSeries, WorkerMetrics};
+use crate::telemetry::traces::Tracer;
+use crate::upstream::live::Wanted;
+use crate::upstream::plan::{MIRROR, Plan};
 use crate::upstream::pool::{Pools, Series};
 use crate::upstream::{Member, Table, Upstream};
+use crate::worker::Aside;
 
 /// A connection to an endpoint that was held over its removal failed: it may go.
 pub(crate) type HeldFailed = (Target, Address);
@@ -33,13 +42,16 @@ type ListenerAndService = (Arc<str>, Arc<str>);
 pub(crate) struct WorkerContext {
     table: RefCell<Cache<Arc<ArcSwap<Table>>, Arc<Table>>>,
     pools: Rc<Pools>,
-    metrics: WorkerMetrics,
-    lane: Option<Lane>,
+    telemetry: WorkerTelemetry,
     random: RefCell<fastrand::Rng>,
     epoch: Instant,
     held_failed: mpsc::UnboundedSender<HeldFailed>,
+    demand: Rc<Demand>,
+    pressure: Arc<Pressure>,
     services: RefCell<HashMap<Arc<str>, Rc<Series>>>,
     requests: RefCell<HashMap<ListenerAndService, Rc<RequestSeries>>>,
+    mirrors: RefCell<HashMap<(Arc<str>, &'static str), Counter>>,
+    aside: Aside,
     ids: Cell<u64>,
     /// The configuration that `services` and `requests` were last cleared by.
     plan: RefCell<Arc<Plan>>,
@@ -48,24 +60,28 @@ pub(crate) struct WorkerContext {
 impl WorkerContext {
     pub(crate) fn new(
         table: Arc<ArcSwap<Table>>,
-        metrics: WorkerMetrics,
-        lane: Option<Lane>,
+        telemetry: WorkerTelemetry,
         random: fastrand::Rng,
         epoch: Instant,
         held_failed: mpsc::UnboundedSender<HeldFailed>,
+        wanted: mpsc::Sender<Wanted>,
+        pressure: Arc<Pressure>,
     ) -> Rc<Self> {
         let mut random = random;
         let ids = Cell::new(random.u64(..));
         Rc::new(Self {
             table: RefCell::new(Cache::new(table)),
             pools: Rc::default(),
-            metrics,
-            lane,
+            telemetry,
             random: RefCell::new(random),
             epoch,
             held_failed,
+            demand: Rc::new(Demand::new(wanted)),
+            pressure,
             services: RefCell::default(),
             requests: RefCell::default(),
+            mirrors: RefCell::default(),
+            aside: Aside::default(),
             ids,
             plan: RefCell::default(),
         })
@@ -76,18 +92,46 @@ impl WorkerContext {
         self.table.borrow_mut().load().clone()
     }
 
+    pub(super) fn demand(&self) -> &Rc<Demand> {
+        &self.demand
+    }
+
+    /// Returns how short memory is.
+    pub(crate) fn memory(&self) -> Level {
+        self.pressure.level()
+    }
+
     pub(crate) fn pools(&self) -> &Rc<Pools> {
         &self.pools
     }
 
     pub(crate) fn metrics(&self) -> &WorkerMetrics {
-        &self.metrics
+        &self.telemetry.metrics
     }
 
     /// Milliseconds since the process began; wraps after 49 days, which averages and budgets take for "long ago".
     #[allow(clippy::cast_possible_truncation, reason = "it wraps on purpose")]
     pub(crate) fn millis(&self) -> u32 {
         self.epoch.elapsed().as_millis() as u32
+    }
+
+    /// Time since the process began.
+    pub(crate) fn uptime(&self) -> Duration {
+        self.epoch.elapsed()
+    }
+
+    /// Where work runs that no request waits for.
+    pub(crate) fn aside(&self) -> &Aside {
+        &self.aside
+    }
+
+    /// Counts what became of a copy for a mirror.
+    pub(crate) fn mirrored(&self, mirror: &Arc<str>, result: &'static str) {
+        let mut mirrors = self.mirrors.borrow_mut();
+        let counter = mirrors
+            .entry((mirror.clone(), result))
+            .or_insert_with(|| self.telemetry.metrics.mirror(mirror.strip_suffix(MIRROR).unwrap_or(mirror), result));
+        counter.increment();
     }
 
     pub(crate) fn with_random<T>(&self, use_it: impl FnOnce(&mut fastrand::Rng) -> T) -> T {
@@ -99,9 +143,14 @@ impl WorkerContext {
         self.random.borrow_mut().f64()
     }
 
-    /// Takes a latency into an endpoint's average.
-    pub(crate) fn observe(&self, member: &Member, latency_ms: f32) {
-        member.state.load.observe(latency_ms, self.millis());
+    /// Returns what is counted for an upstream, once something was.
+    pub(super) fn known_series(&self, upstream: &Upstream) -> Option<Rc<Series>> {
+        self.services.borrow().get(&upstream.name).cloned()
+    }
+
+    /// Takes what a try taught into what is known of its endpoint.
+    pub(crate) fn observe(&self, member: &Member, sample: Sample) {
+        member.state.load.observe(sample, self.millis());
     }
 
     /// Says that an endpoint could not be connected to: one that was held over its removal is dropped then.
@@ -126,6 +175,7 @@ impl WorkerContext {
     /// Closes connections to endpoints that are gone.
     pub(crate) fn table_changed(&self) {
         self.pools.forget_gone();
+        self.demand.table_changed();
         let table = self.table();
         if Arc::ptr_eq(&table.plan, &*self.plan.borrow()) {
             return;
@@ -134,6 +184,7 @@ impl WorkerContext {
         let names: HashSet<&str> = table.upstreams.iter().map(|upstream| &*upstream.name).collect();
         self.services.borrow_mut().retain(|name, _| names.contains(&**name));
         self.requests.borrow_mut().retain(|(_, service), _| service.is_empty() || names.contains(&**service));
+        self.mirrors.borrow_mut().clear();
         self.plan.replace(table.plan.clone());
     }
 }
@@ -145,6 +196,8 @@ pub(crate) struct Encrypted {
     pub(crate) server: Arc<meshless_certs::Server>,
     /// The name that the client asked for.
     pub(crate) name: Option<String>,
+    /// The SPIFFE ID in the certificate that the client was verified by.
+    pub(crate) identity: Option<String>,
 }
 
 /// What requests of one client connection share.
@@ -189,8 +242,26 @@ impl Session {
     /// Tells whether a host belongs to another certificate of the listener than the one that the client was shown: it
     /// came by the way of one site, and asks for another.
     pub(super) fn misdirects(&self, host: &str) -> bool {
-        let Some(Encrypted { server, name: Some(name) }) = &self.tls else { return false };
+        let Some(Encrypted { server, name: Some(name), .. }) = &self.tls else { return false };
         server.misdirects(name, crate::route::without_port(host))
+    }
+
+    /// Tells whether requests may say where they go.
+    pub(super) fn takes_overrides(&self) -> bool {
+        self.listener.overrides
+    }
+
+    /// Counts a request in, or says which limit keeps it out.
+    pub(super) fn count_in(&self) -> Result<(), Limit> {
+        if self.worker.memory() == Level::NoRequests {
+            return Err(Limit::Memory);
+        }
+        if self.shared.count_in(self.limits().requests) { Ok(()) } else { Err(Limit::Listener) }
+    }
+
+    /// A request that was counted in has ended.
+    pub(super) fn count_out(&self) {
+        self.shared.count_out();
     }
 
     pub(crate) fn limits(&self) -> &ListenerLimits {
@@ -203,6 +274,11 @@ impl Session {
 
     pub(crate) fn client(&self) -> Option<IpAddr> {
         self.client
+    }
+
+    /// Returns the client's SPIFFE ID, where it was verified.
+    pub(crate) fn identity(&self) -> Option<&str> {
+        self.tls.as_ref()?.identity.as_deref()
     }
 
     pub(super) fn sender(&self) -> Sender {
@@ -236,7 +312,7 @@ impl Session {
             .requests
             .borrow_mut()
             .entry(key)
-            .or_insert_with(|| self.worker.metrics.request(self.shared.direction, &self.shared.name, service))
+            .or_insert_with(|| self.worker.telemetry.metrics.request(self.shared.direction, &self.shared.name, service))
             .clone();
         *self.last_requests.borrow_mut() = Some((Arc::from(service), series.clone()));
         series
@@ -249,21 +325,31 @@ impl Session {
             return series.clone();
         }
         let series = Rc::new(Series {
-            service: self.worker.metrics.service(&upstream.name),
-            destination: self.worker.metrics.destination(self.shared.direction, &upstream.name),
+            service: self.worker.telemetry.metrics.service(&upstream.name),
+            destination: self.worker.telemetry.metrics.destination(self.shared.direction, &upstream.name),
         });
         services.insert(upstream.name.clone(), series.clone());
         series
     }
 
+    /// Returns where spans of recorded requests go.
+    pub(super) fn tracer(&self) -> &Tracer {
+        &self.worker.telemetry.tracer
+    }
+
+    /// Random bits, for ids.
+    pub(super) fn random_bits(&self) -> u64 {
+        self.worker.with_random(|random| random.u64(..))
+    }
+
     /// Tells whether requests are written to the access log.
     pub(super) fn writes_log(&self) -> bool {
-        self.worker.lane.is_some()
+        self.worker.telemetry.lane.is_some()
     }
 
     /// Writes a line of the access log.
     pub(super) fn log(&self, record: &Record<'_>) {
-        if let Some(lane) = &self.worker.lane {
+        if let Some(lane) = &self.worker.telemetry.lane {
             lane.log(record);
         }
     }

@@ -6,6 +6,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::word::{number_and_stamp, stamped};
+
 /// How long a deposit counts, in seconds.
 const FADE: f32 = 10.0;
 
@@ -19,7 +21,7 @@ pub(crate) struct Budget {
 impl Budget {
     /// A budget with its reserve filled.
     pub(crate) fn new(min_per_second: f64) -> Self {
-        Self { state: AtomicU64::new(pack(reserve(min_per_second), 0)) }
+        Self { state: AtomicU64::new(stamped(reserve(min_per_second), 0)) }
     }
 
     /// A request was made.
@@ -32,17 +34,20 @@ impl Budget {
         self.change(now, min_per_second, |balance| (balance >= 1.0).then_some(balance - 1.0))
     }
 
+    /// Returns how many retries it allows now.
+    pub(crate) fn balance(&self, min_per_second: f64, now: u32) -> f32 {
+        let (balance, stamp) = number_and_stamp(self.state.load(Ordering::Relaxed));
+        faded(balance, stamp, min_per_second, now)
+    }
+
     fn change(&self, now: u32, min_per_second: f64, change: impl Fn(f32) -> Option<f32>) -> bool {
         let mut before = self.state.load(Ordering::Relaxed);
         loop {
-            let (balance, stamp) = unpack(before);
-            let passed = now.saturating_sub(stamp) as f32 / 1000.0;
-            let rest = reserve(min_per_second);
-            let faded = if passed > 0.0 { rest + (balance - rest) * (-passed / FADE).exp() } else { balance };
-            let Some(after) = change(faded) else { return false };
+            let (balance, stamp) = number_and_stamp(before);
+            let Some(after) = change(faded(balance, stamp, min_per_second, now)) else { return false };
             match self.state.compare_exchange_weak(
                 before,
-                pack(after, now.max(stamp)),
+                stamped(after, now.max(stamp)),
                 Ordering::Relaxed,
                 Ordering::Relaxed,
             ) {
@@ -53,6 +58,13 @@ impl Budget {
     }
 }
 
+/// What is left of a balance after some time: it goes towards the reserve, from above and from below.
+fn faded(balance: f32, stamp: u32, min_per_second: f64, now: u32) -> f32 {
+    let passed = now.saturating_sub(stamp) as f32 / 1000.0;
+    let rest = reserve(min_per_second);
+    if passed > 0.0 { rest + (balance - rest) * (-passed / FADE).exp() } else { balance }
+}
+
 fn reserve(min_per_second: f64) -> f32 {
     to_f32(min_per_second) * FADE
 }
@@ -60,15 +72,6 @@ fn reserve(min_per_second: f64) -> f32 {
 #[allow(clippy::cast_possible_truncation, reason = "a balance needs no more than the precision of f32")]
 fn to_f32(value: f64) -> f32 {
     value as f32
-}
-
-fn pack(balance: f32, stamp: u32) -> u64 {
-    u64::from(balance.to_bits()) << 32 | u64::from(stamp)
-}
-
-#[allow(clippy::cast_possible_truncation, reason = "the two halves of one word")]
-fn unpack(state: u64) -> (f32, u32) {
-    (f32::from_bits((state >> 32) as u32), state as u32)
 }
 
 #[cfg(test)]
@@ -91,6 +94,15 @@ mod tests {
         (0..1000).for_each(|_| budget.deposit(0.2, 0.0, 0));
         let count = retries(&budget, 0.0, 0);
         assert!((199..=200).contains(&count), "{count}");
+    }
+
+    #[test]
+    fn the_balance_is_what_may_be_withdrawn() {
+        let budget = Budget::new(10.0);
+        assert!((budget.balance(10.0, 0) - 100.0).abs() < 0.01);
+        (0..50).for_each(|_| assert!(budget.withdraw(10.0, 0)));
+        assert!((budget.balance(10.0, 0) - 50.0).abs() < 0.01);
+        assert!((80.0..83.0).contains(&budget.balance(10.0, 10_000)), "63 % of what was missing is back");
     }
 
     #[test]

@@ -6,6 +6,9 @@ use http::Method;
 
 use crate::config::{Retry, RetryMethods, RetryOn};
 
+/// gRPC status `UNAVAILABLE`.
+pub(crate) const GRPC_UNAVAILABLE: u8 = 14;
+
 /// Tries that follow one that was provably not seen; they need no budget and no wait.
 pub(crate) const MAX_REQUEUES: u32 = 3;
 
@@ -20,7 +23,7 @@ pub(crate) fn may_repeat(policy: &Retry, method: &Method) -> bool {
 /// Tells whether a reply of this status is a reason to try again. `grpc` is the gRPC status of a reply without a body.
 pub(crate) fn on_status(policy: &Retry, status: u16, grpc: Option<u8>) -> bool {
     policy.on.contains(&RetryOn::Status(status))
-        || grpc == Some(crate::proxy::failure::GRPC_UNAVAILABLE) && policy.on.contains(&RetryOn::GrpcUnavailable)
+        || grpc == Some(GRPC_UNAVAILABLE) && policy.on.contains(&RetryOn::GrpcUnavailable)
 }
 
 /// Returns how long to wait before retry number `retry` (from 1): full jitter over an exponential ceiling.

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use meshless_discovery::Target;
 
-use super::{Expression, Node, Split, Term};
+use super::{Expression, Node, Split, Term, template};
 
 /// Why a text is not a target expression.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -19,7 +19,16 @@ pub struct ParseError {
 }
 
 pub(super) fn expression(text: &str) -> Result<Expression, ParseError> {
-    let mut parser = Parser { text, offset: 0, leaves: 0 };
+    parse(text, None)
+}
+
+/// Parses an expression in whose leaves the names of `captures` may stand in braces.
+pub(super) fn template(text: &str, captures: &[&str]) -> Result<Expression, ParseError> {
+    parse(text, Some(captures))
+}
+
+fn parse(text: &str, captures: Option<&[&str]>) -> Result<Expression, ParseError> {
+    let mut parser = Parser { text, offset: 0, leaves: 0, captures };
     if text.len() > Expression::MAX_BYTES {
         return parser.refuse(format!("expected at most {} bytes, found {}", Expression::MAX_BYTES, text.len()));
     }
@@ -49,6 +58,8 @@ struct Parser<'a> {
     text: &'a str,
     offset: usize,
     leaves: usize,
+    /// What may stand in braces; `None`: braces have no meaning.
+    captures: Option<&'a [&'a str]>,
 }
 
 impl<'a> Parser<'a> {
@@ -106,8 +117,10 @@ impl<'a> Parser<'a> {
     fn leaf(&mut self) -> Result<Node, ParseError> {
         self.skip_spaces();
         let start = self.offset;
-        let name = self.run(is_name_byte);
-        if !name.starts_with(|first: char| first.is_ascii_lowercase() || first.is_ascii_digit()) {
+        let is_template = self.captures.is_some();
+        let name = self.run(|byte| is_name_byte(byte) || is_template && matches!(byte, b'{' | b'}'));
+        let begins = |first: char| first.is_ascii_lowercase() || first.is_ascii_digit() || is_template && first == '{';
+        if !name.starts_with(begins) {
             self.offset = start;
             return self.expected("a service, a target such as `static/127.0.0.1:80`, or `(`");
         }
@@ -121,12 +134,36 @@ impl<'a> Parser<'a> {
             return self.refuse(format!("expected at most {} targets and services", Expression::MAX_LEAVES));
         }
         if self.next_byte() != Some(b'/') {
+            self.captured(start, "")?;
             return self.ended(Node::Service(name.to_owned()), "`/`, `|`, `&` or the end");
+        }
+        if is_template && name.contains(['{', '}']) {
+            self.offset = start;
+            return self
+                .refuse("a capture cannot stand in the place of a backend; write the backend's name".to_owned());
         }
         self.offset += 1;
         let path = self.path()?;
         let options = if self.next_byte() == Some(b'[') { self.options()? } else { BTreeMap::new() };
+        self.captured(start, name)?;
         self.ended(Node::Target(Target { backend: name.to_owned(), path, options }), "`|`, `&` or the end")
+    }
+
+    /// Looks at the captures of the leaf that began at `start` and has just ended.
+    fn captured(&mut self, start: usize, backend: &str) -> Result<(), ParseError> {
+        let Some(known) = self.captures else { return Ok(()) };
+        let leaf = self.text.get(start..self.offset).unwrap_or_default();
+        let found = template::captures(leaf, known).and_then(|found| match (backend, found) {
+            ("static" | "dns", Some(offset)) => {
+                let message = format!(
+                    "a capture cannot stand in `{backend}/`: whoever sends a request would choose the address; \
+                     name a backend that knows the endpoints"
+                );
+                Err(ParseError { offset, message })
+            }
+            _ => Ok(()),
+        });
+        found.map_err(|error| ParseError { offset: start + error.offset, ..error })
     }
 
     /// A leaf ends at a space, an operator or the end; anything glued to it is a mistake that is named here.

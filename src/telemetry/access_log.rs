@@ -8,7 +8,7 @@
 mod record;
 mod writer;
 
-pub use record::{Format, Record};
+pub use record::{FailedTry, Format, Record, Why};
 pub use writer::{Lane, Writer};
 
 use std::io::{self, Write};

@@ -30,7 +30,7 @@ pub use family::{Buckets, Counts, Description, Family, Gauges};
 pub use handles::{Age, Counter, Distribution, Gauge, Histogram, Level, SharedCounter};
 pub use samples::{FamilySamples, Labels, Samples, Value};
 pub use worker::{
-    Classification, Direction, ListenerSeries, Outcome, RequestSeries, ServiceSeries, TcpConnection, TcpSeries,
+    Classification, Direction, ListenerSeries, Outcome, RequestSeries, ServiceSeries, TcpConnection, TcpSeries, Times,
     WorkerMetrics,
 };
 

@@ -3,12 +3,13 @@
 use std::io;
 use std::rc::Rc;
 
-use meshless_discovery::Address;
+use meshless_discovery::{Address, AppProtocol, Endpoint};
 use rustls::pki_types::ServerName;
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::{TlsConnector, TlsStream};
 
 use super::plan::TlsClient;
+use crate::config::{Policies, UpstreamProtocol, UpstreamTls};
 use crate::stream::Stream;
 use crate::telemetry::metrics::TcpSeries;
 
@@ -24,6 +25,30 @@ pub(crate) enum Wanted {
 }
 
 impl Wanted {
+    /// Returns what a request wants of an endpoint.
+    pub(crate) fn of(policies: &Policies, endpoint: &Endpoint, is_grpc: bool, upgrade: bool) -> Self {
+        let is_encrypted = policies.tls != UpstreamTls::Off;
+        match policies.protocol {
+            UpstreamProtocol::Http1 => Self::Http1,
+            _ if upgrade => Self::Http1,
+            UpstreamProtocol::Http2 => Self::Http2,
+            UpstreamProtocol::Tcp => Self::Bytes,
+            UpstreamProtocol::Auto if is_encrypted => Self::Either,
+            UpstreamProtocol::Auto if is_grpc || endpoint.protocol == Some(AppProtocol::H2c) => Self::Http2,
+            UpstreamProtocol::Auto => Self::Http1,
+        }
+    }
+
+    /// The word in explanations.
+    pub(crate) fn label(self) -> &'static str {
+        match self {
+            Self::Bytes => "bytes",
+            Self::Either => "alpn",
+            Self::Http1 => "http1",
+            Self::Http2 => "http2",
+        }
+    }
+
     pub(crate) fn takes_http1(self) -> bool {
         matches!(self, Self::Http1 | Self::Either)
     }
@@ -82,14 +107,10 @@ pub(crate) async fn connect(
     };
     stream.count(series.open());
     let Some(tls) = tls else { return Ok(Fresh { stream, is_http2: wanted == Wanted::Http2 }) };
-    let name = match (&tls.server_name, address) {
-        (Some(name), _) => name.clone(),
-        (None, Address::Tcp(address)) => ServerName::from(address.ip()),
-        (None, Address::Unix(_)) => {
-            let why = "TLS over a Unix socket needs `tls.server_name`".to_owned();
-            return Err(ConnectError { label: "tls", why });
-        }
-    };
+    let name = server_name(tls, address).ok_or_else(|| {
+        let why = "TLS over a Unix socket needs `tls.server_name`".to_owned();
+        ConnectError { label: "tls", why }
+    })?;
     let config = match wanted {
         Wanted::Bytes => &tls.bytes,
         Wanted::Either => &tls.either,
@@ -106,4 +127,13 @@ pub(crate) async fn connect(
         return Err(ConnectError { label: "alpn", why });
     }
     Ok(Fresh { stream: Stream::from(TlsStream::from(session)), is_http2 })
+}
+
+/// Returns the name that is asked for and checked: the configured one, else the address. A Unix socket has none.
+pub(crate) fn server_name(tls: &TlsClient, address: &Address) -> Option<ServerName<'static>> {
+    match (&tls.server_name, address) {
+        (Some(name), _) => Some(name.clone()),
+        (None, Address::Tcp(address)) => Some(ServerName::from(address.ip())),
+        (None, Address::Unix(_)) => None,
+    }
 }

@@ -376,6 +376,14 @@ impl Pools {
         self.waiting.borrow_mut().retain(|_, waiting| waiting.count.get() > 0);
     }
 
+    /// Closes every connection to an endpoint that idles.
+    pub(crate) fn close_idle(&self) {
+        for pool in self.members.borrow_mut().values_mut() {
+            pool.idle.clear();
+            pool.sessions.retain(|session| session.idle_since().is_none());
+        }
+    }
+
     /// Closes idle connections to endpoints that are gone. What is in use ends with its exchange.
     pub(crate) fn forget_gone(&self) {
         let is_gone = |pool: &Pool| pool.member.as_ref().is_some_and(|member| member.gone.load(Ordering::Relaxed));

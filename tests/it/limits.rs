@@ -190,3 +190,96 @@ fn a_process_without_descriptors_neither_spins_nor_ends() {
     });
     assert!(process.metric("meshless_connection_refused_total", &["reason=\"accept\""]) >= 1.0);
 }
+
+#[test]
+fn requests_of_a_listener_are_limited_over_its_connections_and_workers() {
+    let origin = origin("one");
+    let gateway = gateway::with(&edge(origin.address, "requests = 2")).workers(2).start();
+    let held = ask(&gateway, 2, "/hold");
+    origin.wait_for_held(2);
+    assert_eq!(replies(ask(&gateway, 3, "/")), vec![(503, "limit_listener_requests".to_owned()); 3]);
+    origin.release();
+    assert_eq!(replies(held), vec![(200, String::new()); 2]);
+    // What has ended makes room, refused requests left nothing behind.
+    gateway.wait_until("there is room again", |gateway| get(gateway.address("edge"), "a.example", "/").status == 200);
+    assert_eq!(replies(ask(&gateway, 1, "/")), vec![(200, String::new())]);
+    assert_eq!(gateway.count("response_total", &["error=\"limit_listener_requests\""]), 3);
+}
+
+/// The control group of the gateway uses so much of its limit, in percent.
+fn use_memory(machine: &gateway::SystemFiles, percent: u64) {
+    let files = [
+        ("/proc/self/cgroup", "0::/\n".to_owned()),
+        ("/sys/fs/cgroup/memory.max", "1000000\n".to_owned()),
+        ("/sys/fs/cgroup/memory.current", format!("{}\n", percent * 10_000)),
+    ];
+    machine.lock().unwrap().extend(files.map(|(path, text)| (path.to_owned(), text)));
+}
+
+/// A gateway that sees half of its memory used.
+fn in_a_group(origin: SocketAddr) -> (Running, gateway::SystemFiles) {
+    let machine = gateway::SystemFiles::default();
+    use_memory(&machine, 50);
+    (gateway::with(&edge(origin, "connections = 100")).files(&machine).start(), machine)
+}
+
+#[test]
+fn short_memory_refuses_connections_and_lets_those_that_are_open_go_on() {
+    let origin = origin("one");
+    let (gateway, machine) = in_a_group(origin.address);
+    let address = gateway.address("edge");
+    let mut early = client(address);
+    assert_eq!(early.get("a.example", "/").unwrap().status, 200);
+    gateway.wait_for_metric("meshless_memory_used_bytes", &[], 500_000.0);
+    use_memory(&machine, 92);
+    gateway.wait_for_metric("meshless_memory_pressure", &[], 1.0);
+    assert_eq!(early.get("a.example", "/").unwrap().status, 200);
+    assert!(client(address).get("a.example", "/").is_err(), "a new connection is closed");
+    assert!(gateway.count("meshless_connection_refused_total", &["reason=\"limit_memory\""]) >= 1);
+    use_memory(&machine, 84);
+    gateway.wait_for_metric("meshless_memory_pressure", &[], 0.0);
+    assert_eq!(get(address, "a.example", "/").status, 200);
+}
+
+#[test]
+fn very_short_memory_closes_connections_that_idle_and_lets_a_request_under_way_end() {
+    let origin = origin("one");
+    let (gateway, machine) = in_a_group(origin.address);
+    let address = gateway.address("edge");
+    let mut idle = client(address);
+    assert_eq!(idle.get("a.example", "/").unwrap().status, 200);
+    let mut busy = client(address);
+    busy.send("GET /hold HTTP/1.1\r\nhost: a.example\r\n\r\n").unwrap();
+    origin.wait_for_held(1);
+    use_memory(&machine, 99);
+    gateway.wait_for_metric("meshless_memory_pressure", &[], 2.0);
+    assert!(idle.is_closed(), "it idles");
+    gateway.wait_for_metric("tcp_open_connections", &["peer=\"dst\""], 1.0);
+    origin.release();
+    let reply = busy.reply().unwrap();
+    assert!(reply.status == 200 && reply.closes(), "{reply:?}");
+    gateway.wait_for_metric("tcp_open_connections", &["peer=\"src\""], 0.0);
+    use_memory(&machine, 10);
+    gateway.wait_for_metric("meshless_memory_pressure", &[], 0.0);
+    assert_eq!(get(address, "a.example", "/").status, 200);
+}
+
+#[test]
+fn a_request_that_comes_when_memory_is_very_short_is_told_so() {
+    let origin = origin("one");
+    let (gateway, machine) = in_a_group(origin.address);
+    // The worker ends its connections within a quarter of a second; what comes on one before that is answered.
+    let deadline = Instant::now() + Duration::from_secs(20);
+    let refused = loop {
+        assert!(Instant::now() < deadline, "no request came in between");
+        use_memory(&machine, 10);
+        gateway.wait_for_metric("meshless_memory_pressure", &[], 0.0);
+        let mut client = client(gateway.address("edge"));
+        use_memory(&machine, 99);
+        let mut replies = std::iter::from_fn(|| client.get("a.example", "/").ok());
+        if let Some(refused) = replies.find(|reply| reply.status != 200) {
+            break refused;
+        }
+    };
+    assert_eq!((refused.status, refused.header("meshless-error")), (503, Some("limit_memory")));
+}

@@ -17,19 +17,34 @@
 )]
 
 mod architecture;
+mod balance;
+mod cases;
 mod check;
+mod deadlines;
 mod demo;
+#[cfg(feature = "dns")]
+mod discovery_dns;
 mod discovery_file;
+mod ejection;
+mod explain;
+mod health;
+mod hedging;
 mod http1;
 mod lifecycle;
 mod limits;
+mod metrics;
+mod names;
+mod overrides;
 mod real_programs;
 mod reload;
+mod routes;
 mod runbook;
+mod simulate;
 mod strict;
 mod tcp;
 mod texts_replayed;
 mod tls;
+mod traces;
 mod wire_grpc;
 mod wire_http1;
 mod wire_http2;

@@ -5,10 +5,14 @@
 //! server, without a gateway: when one of them fails, the program is at fault and not the gateway. Those below it put a
 //! gateway between.
 
+mod autobahn;
 mod curl;
+mod grpc_interop;
+mod grpc_retries;
 mod load;
 mod streams;
 mod tcp;
+mod telemetry;
 mod upstreams;
 
 use std::fs::File;
@@ -41,7 +45,7 @@ pub(crate) fn program(name: &str) -> Option<PathBuf> {
     None
 }
 
-/// A server of `tests/real/`, which prints its port first; ended with this.
+/// A server that prints its port first; ended with this.
 #[derive(Debug)]
 pub(crate) struct ScriptServer {
     child: Child,
@@ -51,11 +55,18 @@ pub(crate) struct ScriptServer {
 impl ScriptServer {
     /// Starts `tests/real/SCRIPT server`; `None` where there is no Python for it.
     pub(crate) fn start(script: &str) -> Option<Self> {
-        let mut child = python(script)?.arg("server").stdout(Stdio::piped()).spawn().unwrap();
+        let mut command = python(script)?;
+        command.arg("server");
+        Some(Self::run(command))
+    }
+
+    /// Starts any program that prints its port first.
+    fn run(mut command: Command) -> Self {
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        let port = line.trim().parse().unwrap_or_else(|_| panic!("{script} printed {line:?}, not its port"));
-        Some(Self { child, port })
+        let port = line.trim().parse().unwrap_or_else(|_| panic!("{command:?} printed {line:?}, not its port"));
+        Self { child, port }
     }
 
     /// Returns the port on 127.0.0.1 that it listens on.
@@ -71,17 +82,11 @@ impl Drop for ScriptServer {
     }
 }
 
-/// Runs `tests/real/SCRIPT client` against a port on 127.0.0.1; it must find all as it should be.
-pub(crate) fn run_client(script: &str, port: u16) {
-    let Some(mut python) = python(script) else { return };
-    let output = python.arg("client").arg(port.to_string()).output().unwrap();
-    assert!(
-        output.status.success(),
-        "{script} client: {}\n{}{}",
-        output.status,
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr)
-    );
+/// Runs `tests/real/SCRIPT client` against a port on 127.0.0.1; it must find all as it should be. Returns what it said.
+pub(crate) fn run_client(script: &str, port: u16) -> String {
+    let Some(mut python) = python(script) else { return String::new() };
+    python.arg("client").arg(port.to_string());
+    run(python, b"")
 }
 
 fn python(script: &str) -> Option<Command> {

@@ -6,4 +6,5 @@ use crate::{http1, texts};
 fn texts_that_fuzzing_begins_with_keep_the_invariants() {
     http1::replay("target", texts::target);
     http1::replay("config", texts::config);
+    http1::replay("dtab", texts::dtab);
 }

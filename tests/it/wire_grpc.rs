@@ -298,3 +298,32 @@ fn an_endpoint_that_speaks_no_http2_is_unavailable() {
         assert_eq!(text(response.headers(), "grpc-status"), "14");
     });
 }
+
+#[test]
+fn unavailable_in_trailers_that_follow_at_once_is_tried_again_at_another_endpoint_although_grpc_is_post() {
+    run(async {
+        let endpoints = [Upstream::start().await, Upstream::start().await];
+        let gateway = gateway::before(&[endpoints[0].address, endpoints[1].address]).start();
+        let client = h2_client(gateway.address("edge")).await;
+        let (response, mut body) = begin(&client, call("/a.B/C").body(()).unwrap());
+        body.send_data(message("ask"), true).unwrap();
+        let mut seen = Vec::new();
+        for code in ["14", "0"] {
+            let (which, mut endpoint) = tokio::select! {
+                endpoint = endpoints[0].accept_h2() => (0, endpoint),
+                endpoint = endpoints[1].accept_h2() => (1, endpoint),
+            };
+            let (asked, mut respond) = endpoint.request().await;
+            assert_eq!(read(&mut asked.into_body()).await.unwrap().0, message("ask"));
+            seen.push(which);
+            let mut out = respond.send_response(head(), false).unwrap();
+            out.send_trailers(status(code)).unwrap();
+            // The connection has to live until its frames are out.
+            tokio::spawn(async move { endpoint.request().await });
+        }
+        let (_, trailers) = read(&mut response.await.unwrap().into_body()).await.unwrap();
+        assert_eq!(trailers, Some(status("0")));
+        assert_ne!(seen[0], seen[1]);
+        assert_eq!(gateway.count("meshless_retry_total", &["reason=\"status\""]), 1);
+    });
+}

@@ -29,6 +29,10 @@ class Echo:
         context.set_trailing_metadata([("x-trailing", "end"), ("x-binary-bin", b"\x00\xff")])
         return request
 
+    def packed(self, request, context):
+        context.set_compression(grpc.Compression.Gzip)
+        return request
+
     def count(self, request, context):
         for number in range(int(request)):
             yield b"%d" % number
@@ -65,6 +69,7 @@ def server():
     echo = Echo()
     methods = {
         "Unary": grpc.unary_unary_rpc_method_handler(echo.unary),
+        "Packed": grpc.unary_unary_rpc_method_handler(echo.packed),
         "Count": grpc.unary_stream_rpc_method_handler(echo.count),
         "Sum": grpc.stream_unary_rpc_method_handler(echo.sum),
         "Chat": grpc.stream_stream_rpc_method_handler(echo.chat),
@@ -103,6 +108,13 @@ def unary_with_metadata(path):
 def large_and_empty_messages(path):
     for size in [0, 1, 16_384, 65_536, 5 << 20]:
         assert path("Unary", "unary_unary")(b"z" * size, timeout=LIMIT) == b"z" * size, size
+
+
+def packed_messages(path):
+    """gRPC packs each message by itself: an end that lost `grpc-encoding` on the way could not read it."""
+    for size in [0, 100, 1 << 20]:
+        reply = path("Packed", "unary_unary")(b"z" * size, timeout=LIMIT, compression=grpc.Compression.Gzip)
+        assert reply == b"z" * size, size
 
 
 def streams(path):
@@ -171,6 +183,7 @@ def client(port):
         for part in [
             unary_with_metadata,
             large_and_empty_messages,
+            packed_messages,
             streams,
             both_ways_in_turn,
             failures,

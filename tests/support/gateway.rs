@@ -16,14 +16,14 @@ use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use meshless::compose::{Gateway, Options, StartError};
 use meshless::config::ListenAddress;
 use meshless::telemetry::log::{self, LogFormat};
-use meshless_platforms::Scripted;
+use meshless_platforms::{Scripted, Surroundings};
 use tempfile::TempDir;
 
 /// Longest that a gateway may take to do what it was told.
@@ -36,11 +36,36 @@ const LOOK: Duration = Duration::from_millis(5);
 pub(crate) struct Builder {
     text: String,
     variables: BTreeMap<String, String>,
+    files: SystemFiles,
+}
+
+/// Files of the system that a gateway sees, by their paths; a test may change them while it runs.
+pub(crate) type SystemFiles = Arc<Mutex<BTreeMap<String, String>>>;
+
+/// Surroundings whose files change.
+#[derive(Debug)]
+struct Machine {
+    variables: Scripted,
+    files: SystemFiles,
+}
+
+impl Surroundings for Machine {
+    fn variable(&self, name: &str) -> Option<String> {
+        self.variables.variable(name)
+    }
+
+    fn variables(&self) -> BTreeMap<String, String> {
+        self.variables.variables()
+    }
+
+    fn file(&self, path: &str) -> Option<String> {
+        self.files.lock().unwrap().get(path).cloned()
+    }
 }
 
 /// Describes a gateway by the text of its configuration, in TOML.
 pub(crate) fn with(text: &str) -> Builder {
-    Builder { text: text.to_owned(), variables: BTreeMap::new() }
+    Builder { text: text.to_owned(), variables: BTreeMap::new(), files: SystemFiles::default() }
 }
 
 /// Describes a gateway with one listener, `edge`, that sends everything to one service, `app`, of these endpoints.
@@ -104,6 +129,12 @@ impl Builder {
         self
     }
 
+    /// Lets it see these files of the system, and no others.
+    pub(crate) fn files(mut self, files: &SystemFiles) -> Self {
+        self.files = files.clone();
+        self
+    }
+
     /// Starts it and waits until it is ready.
     pub(crate) fn start(self) -> Running {
         self.try_start().unwrap_or_else(|error| panic!("the gateway does not start: {error}"))
@@ -130,7 +161,7 @@ impl Builder {
         let options = Options {
             paths: vec![file],
             sets: BTreeMap::new(),
-            surroundings: Arc::new(Scripted(self.variables)),
+            surroundings: Arc::new(Machine { variables: Scripted(self.variables), files: self.files }),
             log_level,
         };
         // A thread of its own: the caller may be a task of a runtime, where a runtime must not be started or ended.

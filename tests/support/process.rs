@@ -24,12 +24,13 @@ pub(crate) struct Builder {
     directory: TempDir,
     variables: BTreeMap<String, String>,
     descriptors: Option<u32>,
+    reader_stops: bool,
 }
 
 /// Describes a process by the text of its configuration; `DIR` in it is a directory of its own.
 pub(crate) fn with(text: &str) -> Builder {
     let directory = tempfile::tempdir().unwrap();
-    Builder { text: text.to_owned(), directory, variables: BTreeMap::new(), descriptors: None }
+    Builder { text: text.to_owned(), directory, variables: BTreeMap::new(), descriptors: None, reader_stops: false }
 }
 
 impl Builder {
@@ -48,6 +49,12 @@ impl Builder {
     /// Lets it have so many descriptors.
     pub(crate) fn descriptors(mut self, most: u32) -> Self {
         self.descriptors = Some(most);
+        self
+    }
+
+    /// Keeps standard output open and never reads it.
+    pub(crate) fn reader_stops(mut self) -> Self {
+        self.reader_stops = true;
         self
     }
 
@@ -72,7 +79,7 @@ impl Builder {
 
     /// Starts it and does not wait.
     pub(crate) fn spawn(self) -> Process {
-        let Self { text, directory, mut variables, descriptors } = self;
+        let Self { text, directory, mut variables, descriptors, reader_stops } = self;
         let root = directory.path().to_str().unwrap();
         let file = directory.path().join("meshless.toml");
         std::fs::write(&file, text.replace("DIR", root)).unwrap();
@@ -102,7 +109,8 @@ impl Builder {
         };
         command.args(["run", "-c"]).arg(&file).env_clear().envs(&variables);
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        let stdout = collect(child.stdout.take().unwrap());
+        // A pipe that stays with the child is open to its end.
+        let stdout = if reader_stops { Arc::default() } else { collect(child.stdout.take().unwrap()) };
         let stderr = collect(child.stderr.take().unwrap());
         Process { child, directory: Some(directory), admin, stdout, stderr }
     }
@@ -219,7 +227,10 @@ impl Process {
     pub(crate) fn reload(&self, text: &str) {
         let counted = || self.metric("meshless_config_reload_total", &[]);
         let before = counted();
-        std::fs::write(self.file(), text.replace("DIR", self.directory().to_str().unwrap())).unwrap();
+        // Whole or not at all: the file is also looked at by itself, and might be while it is written.
+        let next = self.file().with_extension("next");
+        std::fs::write(&next, text.replace("DIR", self.directory().to_str().unwrap())).unwrap();
+        std::fs::rename(&next, self.file()).unwrap();
         self.signal(Signal::HUP);
         wait_until("the configuration was read again", || counted() > before);
     }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use meshless::config::{self, Place};
+use meshless::overrides::dtab::Dtab;
 use meshless::target::Expression;
 use meshless_platforms::Scripted;
 
@@ -17,6 +18,21 @@ pub(crate) fn target(bytes: &[u8]) {
             // Printing writes weights out, so what is just small enough may not be so again.
             if printed.len() <= Expression::MAX_BYTES {
                 assert_eq!(Expression::parse(&printed).as_ref(), Ok(&expression), "{text:?} printed as {printed:?}");
+            }
+        }
+    }
+}
+
+/// A dtab is refused at a place that is in it, or printed so that it is read back as the same.
+pub(crate) fn dtab(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    match Dtab::parse(text) {
+        Err(error) => assert!(text.is_char_boundary(error.offset), "byte {} of {text:?}", error.offset),
+        Ok(dtab) => {
+            let printed = dtab.to_string();
+            // Printing writes spaces and weights out, so what is just small enough may not be so again.
+            if printed.len() <= Dtab::MAX_BYTES {
+                assert_eq!(Dtab::parse(&printed).as_ref(), Ok(&dtab), "{text:?} printed as {printed:?}");
             }
         }
     }

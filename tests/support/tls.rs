@@ -14,6 +14,7 @@ use hyper::{Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+    SanType,
 };
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
@@ -63,8 +64,14 @@ impl Authority {
 
     /// Signs a certificate for names and addresses, for servers and clients.
     pub(crate) fn issue(&self, names: &[&str]) -> Leaf {
+        self.issue_for(names, &[])
+    }
+
+    /// Signs one with URI names (SPIFFE IDs) besides.
+    pub(crate) fn issue_for(&self, names: &[&str], uris: &[&str]) -> Leaf {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new(names.iter().map(ToString::to_string).collect::<Vec<_>>()).unwrap();
+        params.subject_alt_names.extend(uris.iter().map(|uri| SanType::URI((*uri).try_into().unwrap())));
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
         let cert = params.signed_by(&key, &self.issuer).unwrap().pem();
         Leaf { cert, key: key.serialize_pem() }

@@ -19,13 +19,12 @@ const PATIENCE: Duration = Duration::from_secs(20);
 const SILENCE: Duration = Duration::from_millis(200);
 
 /// Runs a test to its end, in time.
-pub(crate) fn run(test: impl Future<Output = ()>) {
+pub(crate) fn run<T>(test: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(async {
-        assert!(tokio::time::timeout(PATIENCE, test).await.is_ok(), "the test does not end");
-    });
+    let result = runtime.block_on(async { tokio::time::timeout(PATIENCE, test).await.expect("the test does not end") });
     // Tasks that hang must not hold up the end.
     runtime.shutdown_background();
+    result
 }
 
 /// How a connection ended.

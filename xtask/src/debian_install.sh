@@ -14,7 +14,7 @@ apt-get install -qq --yes --no-install-recommends "$@"
 
 # Nor may they start with the next boot of a machine that is somebody's.
 if [ -d /run/systemd/system ]; then
-    for unit in nginx haproxy redis-server; do
+    for unit in nginx haproxy knot redis-server; do
         case " $* " in *" $unit "*) systemctl disable --quiet "$unit" || true ;; esac
     done
 fi

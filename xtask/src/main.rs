@@ -1,4 +1,4 @@
-//! The project's own commands: `cargo xtask demo | test | bench | soak | ci`.
+//! The project's own commands: `cargo xtask demo | test | bench | faults | soak | ci`.
 //!
 //! Each does its set-up by itself, so that a fresh clone needs Rust and nothing else that must be remembered.
 
@@ -9,6 +9,8 @@ mod ci;
 mod components;
 mod debian;
 mod docs;
+mod faults;
+mod golang;
 mod http;
 mod process;
 mod readme;
@@ -35,6 +37,11 @@ enum Task {
     Ci(ci::Arguments),
     /// Builds, then shows the gateway between small services on loopback; Ctrl-C ends it.
     Demo,
+    /// An endpoint that can be told to fail; `faults` starts it.
+    #[command(hide = true)]
+    Endpoint(faults::EndpointArguments),
+    /// Measures what clients see of failing endpoints, beside Envoy, and writes docs/faults.md: about five minutes.
+    Faults(faults::Arguments),
     /// Reloads a thousand times and changes endpoints ten thousand times under load: about five minutes.
     Soak,
     /// Installs real programs to test with, then runs all tests.
@@ -46,6 +53,8 @@ fn main() -> ExitCode {
         Task::Bench(arguments) => bench::run(&arguments),
         Task::Ci(arguments) => ci::run(&arguments),
         Task::Demo => demo(),
+        Task::Endpoint(arguments) => faults::endpoint(&arguments),
+        Task::Faults(arguments) => faults::run(&arguments),
         Task::Soak => soak(),
         Task::Test(arguments) => suite::run(&arguments).map(drop),
     };

@@ -30,6 +30,7 @@ fn trial(command: &str) -> Option<Trial> {
         "cargo xtask bench --quick" => Some(Trial::Elsewhere("nowhere: its parts have unit tests")),
         "cargo build --release" => Some(Trial::ToTheEnd),
         _ if command.starts_with("target/release/meshless check ") => Some(Trial::ToTheEnd),
+        _ if command.starts_with("target/release/meshless explain ") => Some(Trial::ToTheEnd),
         _ if command.starts_with("target/release/meshless run ") => Some(Trial::Serves("127.0.0.1:9990", "/ready")),
         _ => None,
     }

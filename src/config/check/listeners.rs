@@ -50,7 +50,7 @@ impl Check<'_> {
         if raw.name.as_deref().is_some_and(str::is_empty) {
             self.error(&path.key("name"), At::Value, "expected a name, found nothing");
         }
-        let to = raw.to.as_deref().map(|text| self.expression(text, &path.key("to"), May::NameServicesToo));
+        let to = raw.to.as_deref().map(|text| self.expression(text, &path.key("to"), May::ServicesToo));
         let protocol = match raw.protocol {
             None | Some(raw::ListenerProtocol::Auto) => ListenerProtocol::Auto,
             Some(raw::ListenerProtocol::Http) => ListenerProtocol::Http,
@@ -63,6 +63,7 @@ impl Check<'_> {
             self.error(&path.key("tls"), At::Key, message);
         }
         let limits = self.listener_limits(raw.limits.as_ref(), &path.key("limits"));
+        let overrides = self.overrides(raw, protocol, path);
         let listen = listen?;
         let to = match to {
             Some(Some(to)) => Some(to),
@@ -72,7 +73,7 @@ impl Check<'_> {
         };
         let name = raw.name.clone().unwrap_or_else(|| listen.to_string());
         let proxy_protocol = raw.proxy_protocol.unwrap_or(false);
-        Some(Listener { name, listen, protocol, to, tls, proxy_protocol, limits })
+        Some(Listener { name, listen, protocol, to, tls, proxy_protocol, overrides, limits })
     }
 
     fn listener_tls(&mut self, raw: &raw::ListenerTls, path: &Path) -> ListenerTls {
@@ -141,6 +142,7 @@ impl Check<'_> {
         ListenerLimits {
             connections: raw.connections.unwrap_or(base.connections),
             connections_per_address: raw.connections_per_address.unwrap_or(base.connections_per_address),
+            requests: raw.requests.unwrap_or(base.requests),
             requests_per_connection: raw.requests_per_connection.unwrap_or(base.requests_per_connection),
             connection_age: self.positive(&path.key("connection_age"), raw.connection_age, base.connection_age),
             handshake_timeout: self.positive(

@@ -3,9 +3,10 @@
 use std::collections::BTreeSet;
 
 use super::Check;
+use super::balance::zones;
 use crate::config::problem::{At, Path, shown, suggestion};
 use crate::config::{
-    Balance, CertifiedKeyFiles, Limits, Policies, Retry, RetryMethods, RetryOn, TrustAnchors, UpstreamProtocol,
+    CertifiedKeyFiles, Limits, Policies, Retry, RetryMethods, RetryOn, RetryOverlay, TrustAnchors, UpstreamProtocol,
     UpstreamTls, raw,
 };
 
@@ -16,23 +17,32 @@ impl Check<'_> {
     /// Lays the keys of one table over `base`.
     pub(super) fn policies(&mut self, raw: Option<&raw::Policies>, base: &Policies, path: &Path) -> Policies {
         let Some(raw) = raw else { return base.clone() };
-        Policies {
+        let policies = Policies {
             protocol: raw.protocol.map_or(base.protocol, protocol),
             tls: match &raw.tls {
                 None => base.tls.clone(),
                 Some(raw::Tls::Name(_)) => UpstreamTls::Off,
                 Some(raw::Tls::Files(files)) => self.upstream_tls(files, &path.key("tls")),
             },
-            balance: match &raw.balance {
-                Some(raw::Balance::Name(name)) => balance(*name),
-                None | Some(raw::Balance::Hash(_)) => base.balance,
-            },
+            balance: self.balance(raw.balance.as_ref(), &base.balance, &path.key("balance")),
+            slow_start: self.slow_start(raw.slow_start, base.slow_start, &path.key("slow_start")),
+            zones: raw.zones.map_or(base.zones, zones),
+            spill: raw.spill.unwrap_or(base.spill),
             timeout: self.positive(&path.key("timeout"), raw.timeout, base.timeout),
             connect_timeout: self.positive(&path.key("connect_timeout"), raw.connect_timeout, base.connect_timeout),
             idle_timeout: self.positive(&path.key("idle_timeout"), raw.idle_timeout, base.idle_timeout),
             retry: self.retry(raw.retry.as_ref(), &base.retry, &path.key("retry")),
+            hedge: self.hedge(raw.hedge.as_ref(), base.hedge, &path.key("hedge")),
+            classify: self.classify(raw.classify.as_ref(), &base.classify, &path.key("classify")),
+            breaker: self.breaker(raw.breaker.as_ref(), &base.breaker, &path.key("breaker")),
+            health: self.health(raw.health.as_ref(), base.health.as_ref(), &path.key("health")),
             limits: self.limits(raw.limits.as_ref(), &base.limits, &path.key("limits")),
+            panic: raw.panic.map_or(base.panic, |ratio| ratio.0),
+        };
+        if policies.protocol == UpstreamProtocol::Tcp && raw.balance.is_some() {
+            self.hashes_bytes(&policies.balance, &path.key("balance"));
         }
+        policies
     }
 
     fn upstream_tls(&mut self, raw: &raw::TlsFiles, path: &Path) -> UpstreamTls {
@@ -85,6 +95,16 @@ impl Check<'_> {
 
     fn retry(&mut self, raw: Option<&raw::Retry>, base: &Retry, path: &Path) -> Retry {
         let Some(raw) = raw else { return base.clone() };
+        let overlay = self.retry_overlay(raw, path);
+        Retry {
+            budget: raw.budget.map_or(base.budget, |ratio| ratio.0),
+            min_per_second: raw.min_per_second.unwrap_or(base.min_per_second),
+            ..overlay.over(base)
+        }
+    }
+
+    /// What a service lays over the defaults and a route over its service.
+    pub(super) fn retry_overlay(&mut self, raw: &raw::Retry, path: &Path) -> RetryOverlay {
         if raw.body_limit.is_some_and(|size| size.0 > MAX_RETRY_BODY) {
             self.error(
                 &path.key("body_limit"),
@@ -92,15 +112,13 @@ impl Check<'_> {
                 "expected at most 16MiB: it is held in memory for each request",
             );
         }
-        Retry {
-            on: raw.on.as_ref().map_or_else(|| base.on.clone(), |on| self.retry_on(on, &path.key("on"))),
-            attempts: raw.attempts.unwrap_or(base.attempts),
-            per_try: self.some_positive(&path.key("per_try"), raw.per_try).or(base.per_try),
-            backoff: raw.backoff.map_or(base.backoff, |range| (range.0, range.1)),
-            budget: raw.budget.map_or(base.budget, |ratio| ratio.0),
-            min_per_second: raw.min_per_second.unwrap_or(base.min_per_second),
-            body_limit: raw.body_limit.map_or(base.body_limit, |size| size.0),
-            methods: raw.methods.map_or(base.methods, |methods| match methods {
+        RetryOverlay {
+            on: raw.on.as_ref().map(|on| self.retry_on(on, &path.key("on"))),
+            attempts: raw.attempts,
+            per_try: self.some_positive(&path.key("per_try"), raw.per_try),
+            backoff: raw.backoff.map(|range| (range.0, range.1)),
+            body_limit: raw.body_limit.map(|size| size.0),
+            methods: raw.methods.map(|methods| match methods {
                 raw::RetryMethods::All => RetryMethods::All,
                 raw::RetryMethods::Idempotent => RetryMethods::Idempotent,
             }),
@@ -149,15 +167,6 @@ fn protocol(raw: raw::Protocol) -> UpstreamProtocol {
         raw::Protocol::Http1 => UpstreamProtocol::Http1,
         raw::Protocol::Http2 => UpstreamProtocol::Http2,
         raw::Protocol::Tcp => UpstreamProtocol::Tcp,
-    }
-}
-
-fn balance(raw: raw::BalanceName) -> Balance {
-    match raw {
-        raw::BalanceName::LeastRequest => Balance::LeastRequest,
-        raw::BalanceName::PeakEwma => Balance::PeakEwma,
-        raw::BalanceName::Random => Balance::Random,
-        raw::BalanceName::RoundRobin => Balance::RoundRobin,
     }
 }
 

@@ -1,6 +1,5 @@
-//! `[node]`, `[admin]`, `[discovery]`, `[telemetry]`, `[shutdown]`.
+//! `[node]`, `[admin]`, `[shutdown]`.
 
-use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path as FilePath, PathBuf};
 use std::time::Duration;
@@ -9,11 +8,13 @@ use meshless_platforms::Surroundings;
 
 use super::Check;
 use crate::config::problem::{At, Path, shown};
-use crate::config::{AccessLog, Admin, Backend, ListenAddress, Node, Shutdown, Telemetry, raw};
+use crate::config::{Admin, ListenAddress, Node, Shutdown, raw};
 use crate::target::is_name;
 
 /// Longest path of a Unix socket: `sun_path` has 108 bytes, the last one is 0.
 const MAX_SOCKET_PATH: usize = 107;
+/// Least memory that may be configured, in bytes: an idle gateway has about as much resident.
+const LEAST_MEMORY: usize = 16 << 20;
 
 impl Check<'_> {
     pub(super) fn node(&mut self, raw: Option<&raw::Node>, surroundings: &dyn Surroundings) -> Node {
@@ -33,6 +34,13 @@ impl Check<'_> {
         if let Some(directory) = &raw.state_dir {
             self.not_empty(&directory.to_string_lossy(), &path.key("state_dir"));
         }
+        if raw.memory.is_some_and(|size| size.0 < LEAST_MEMORY) {
+            self.error(
+                &path.key("memory"),
+                At::Value,
+                "expected at least 16MiB: the gateway itself needs about as much",
+            );
+        }
         // systemd separates several directories by colons; the first one is ours.
         let systemd =
             || surroundings.variable("STATE_DIRECTORY").and_then(|all| Some(PathBuf::from(all.split(':').next()?)));
@@ -42,6 +50,7 @@ impl Check<'_> {
             zone: raw.zone,
             state_dir: Some(given.unwrap_or_else(|| PathBuf::from("/var/lib/meshless"))),
             workers: raw.workers,
+            memory: raw.memory.map(|size| size.0),
         }
     }
 
@@ -101,49 +110,6 @@ impl Check<'_> {
             None
         }
     }
-
-    pub(super) fn discovery(&mut self, raw: &BTreeMap<String, raw::Discovery>) -> BTreeMap<String, Backend> {
-        let mut backends = BTreeMap::new();
-        for (name, table) in raw {
-            let path = Path::default().key("discovery").key(name);
-            if name == "static" {
-                self.error(&path, At::Key, "`static` is always there and has no keys; remove the table");
-                continue;
-            }
-            if !is_name(name) {
-                let message = "expected a name of a-z, 0-9, `.`, `_` and `-` that begins with a letter or digit";
-                self.error(&path, At::Key, message);
-                continue;
-            }
-            match (table.kind, name.as_str()) {
-                (Some(raw::DiscoveryType::File), _) | (None, "file") => match &table.path {
-                    Some(file) => {
-                        self.not_empty(&file.to_string_lossy(), &path.key("path"));
-                        backends.insert(name.clone(), Backend::File { path: file.clone() });
-                    }
-                    None => self.missing(&path.key("path"), "missing: name a file or a directory of endpoints"),
-                },
-                (None, known) if is_later(known) => {
-                    self.error(
-                        &path,
-                        At::Key,
-                        format!("the backend `{known}` is not in this build yet; it has `file`"),
-                    );
-                }
-                (None, _) => {
-                    self.missing(&path.key("type"), "missing: the table's name is not a type; write `type = \"file\"`");
-                }
-                // The schema has refused it already.
-                (Some(_), _) => {}
-            }
-        }
-        backends
-    }
-}
-
-/// Kinds of backends that the product has and this build has not.
-pub(super) fn is_later(name: &str) -> bool {
-    matches!(name, "cloudmap" | "consul" | "dns" | "ecs" | "k8s" | "kubernetes")
 }
 
 /// Only processes on this host can reach it.
@@ -152,15 +118,6 @@ pub(super) fn is_local(address: &ListenAddress) -> bool {
         ListenAddress::Tcp(address) => address.ip().to_canonical().is_loopback(),
         ListenAddress::Unix(_) => true,
     }
-}
-
-pub(super) fn telemetry(raw: Option<&raw::Telemetry>) -> Telemetry {
-    let access_log = match raw.and_then(|raw| raw.access_log) {
-        None | Some(raw::AccessLog::Json) => AccessLog::Json,
-        Some(raw::AccessLog::Off) => AccessLog::Off,
-        Some(raw::AccessLog::Text) => AccessLog::Text,
-    };
-    Telemetry { access_log }
 }
 
 pub(super) fn shutdown(raw: Option<&raw::Shutdown>) -> Shutdown {

@@ -3,14 +3,15 @@
 use super::Check;
 use crate::config::problem::{At, Path, suggestion};
 use crate::config::raw::{self, Raw};
-use crate::config::{HostMatch, Listener, ListenerProtocol, PathMatch, Route, raw::ListenerProtocol as RawProtocol};
+use crate::config::{Listener, ListenerProtocol, Route, raw::ListenerProtocol as RawProtocol};
+use crate::route::covers;
 
 use super::process::is_local;
 
 impl Check<'_> {
     pub(super) fn reach(&mut self, raw: &Raw, listeners: &[Option<Listener>], routes: &[Option<Route>]) {
         self.listeners_have_a_way_on(raw);
-        self.routes_name_listeners(raw, listeners);
+        self.routes_name_listeners(raw, listeners, routes);
         self.exposure(raw, listeners);
         self.routes_can_be_reached(raw, listeners, routes);
     }
@@ -24,13 +25,15 @@ impl Check<'_> {
             let name = name_of(listener);
             if listener.protocol == Some(RawProtocol::Tcp) {
                 self.error(&path, At::Key, "a `tcp` listener needs `to`: there is nothing that routes could match");
-            } else if !raw.routes.iter().any(|route| route.listener.is_none() || route.listener.as_deref() == name) {
+            } else if raw.names.is_empty()
+                && !raw.routes.iter().any(|route| route.listener.is_none() || route.listener.as_deref() == name)
+            {
                 self.error(&path, At::Key, "has neither `to` nor a route; add `to`, or [[routes]]");
             }
         }
     }
 
-    fn routes_name_listeners(&mut self, raw: &Raw, listeners: &[Option<Listener>]) {
+    fn routes_name_listeners(&mut self, raw: &Raw, listeners: &[Option<Listener>], routes: &[Option<Route>]) {
         for (position, route) in raw.routes.iter().enumerate() {
             let path = Path::default().key("routes").position(position);
             let Some(wanted) = route.listener.as_deref() else { continue };
@@ -48,11 +51,19 @@ impl Check<'_> {
                 let message = format!("the listener `{wanted}` has `to`, which wins over routes");
                 self.report.warning(&path.key("listener"), At::Value, message);
             } else if found.protocol == Some(RawProtocol::TlsPassthrough)
-                && route.matches.as_ref().is_some_and(|matches| matches.path.is_some())
+                && let Some(route) = routes.get(position).and_then(Option::as_ref)
             {
-                let message =
-                    format!("the listener `{wanted}` does not open TLS and so sees no path; match `host` alone");
-                self.error(&path.key("match").key("path"), At::Key, message);
+                if let Some(key) = route.matches.needs_http() {
+                    let message = format!(
+                        "the listener `{wanted}` does not open TLS and so sees no {key}; match `host` and `address` alone"
+                    );
+                    self.error(&path.key("match").key(key), At::Key, message);
+                }
+                if let Some(key) = route.needs_http() {
+                    let message =
+                        format!("the listener `{wanted}` does not open TLS and so sees no requests; remove `{key}`");
+                    self.error(&path.key(key), At::Key, message);
+                }
             }
         }
     }
@@ -104,7 +115,9 @@ impl Check<'_> {
             let earlier = routes.get(..position).unwrap_or_default();
             let wider = |listener: &Listener| {
                 earlier.iter().position(|other| {
-                    other.as_ref().is_some_and(|other| is_for(other, listener) && covers(other, route))
+                    other
+                        .as_ref()
+                        .is_some_and(|other| is_for(other, listener) && covers(&other.matches, &route.matches))
                 })
             };
             let hidden: Option<Vec<usize>> = applies.iter().map(|listener| wider(listener)).collect();
@@ -121,33 +134,11 @@ fn name_of(listener: &raw::Listener) -> Option<&str> {
     listener.name.as_deref().or(listener.listen.as_deref())
 }
 
-fn takes_routes(listener: &Listener) -> bool {
+pub(super) fn takes_routes(listener: &Listener) -> bool {
     listener.to.is_none() && listener.protocol != ListenerProtocol::Tcp
 }
 
 fn is_for(route: &Route, listener: &Listener) -> bool {
     let named = route.listener.as_deref().is_none_or(|name| name == listener.name);
-    // On passed TLS there is no path to match.
-    named && (route.path.is_none() || listener.protocol != ListenerProtocol::TlsPassthrough)
-}
-
-/// Says whether `wide` matches everything that `narrow` matches.
-fn covers(wide: &Route, narrow: &Route) -> bool {
-    let host = match (&wide.host, &narrow.host) {
-        (None, _) => true,
-        (Some(wide), Some(narrow)) if wide == narrow => true,
-        (Some(HostMatch::Suffix(suffix)), Some(HostMatch::Exact(name) | HostMatch::Suffix(name))) => {
-            name.ends_with(suffix.as_str()) && name.len() > suffix.len()
-        }
-        _ => false,
-    };
-    let path = match (&wide.path, &narrow.path) {
-        (None, _) => true,
-        (Some(wide), Some(narrow)) if wide == narrow => true,
-        (Some(PathMatch::Prefix(prefix)), Some(PathMatch::Exact(path) | PathMatch::Prefix(path))) => {
-            path.strip_prefix(prefix.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-        }
-        _ => false,
-    };
-    host && path
+    named && listener.takes(route)
 }

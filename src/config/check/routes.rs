@@ -1,12 +1,11 @@
 //! `[[routes]]`.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 
 use super::Check;
 use super::targets::May;
-use crate::config::problem::{At, Path, shown};
-use crate::config::{HostMatch, PathMatch, Route, raw};
+use crate::config::problem::{At, Path};
+use crate::config::{Route, RouteAction, raw};
 
 impl Check<'_> {
     /// Checks every route; one that is wrong is `None`, so that the others keep their positions.
@@ -32,95 +31,101 @@ impl Check<'_> {
     }
 
     fn route(&mut self, raw: &raw::Route, name: String, path: &Path) -> Option<Route> {
-        let to = if let Some(text) = &raw.to {
-            self.expression(text, &path.key("to"), May::NameServicesToo)
-        } else {
-            if !self.wrong.contains(path) {
-                self.missing(&path.key("to"), "missing: say where requests go, such as `to = \"web\"`");
-            }
-            None
-        };
+        let matches = self.matches(raw.matches.as_ref(), &path.key("match"));
+        // Of a path that was refused nobody knows what it captures: then captures are not looked at.
+        let captures =
+            matches.as_ref().map(|matches| matches.path.as_ref().map(|path| path.captures()).unwrap_or_default());
+        let captures = captures.as_deref();
+        let action = self.action(raw, captures, path);
         let timeout = self.some_positive(&path.key("timeout"), raw.timeout);
-        let matches = raw.matches.clone().unwrap_or_default();
-        let at = path.key("match");
-        let host = matches.host.as_deref().map(|text| self.host(text, &at.key("host")));
-        let wanted = match &matches.path {
-            Some(raw::PathMatch::Text(text)) => Some(self.path(text, &at.key("path"))),
-            None | Some(raw::PathMatch::Regex(_)) => None,
-        };
-        // Without what was wrong, it would match more than what was meant.
-        if self.is_wrong(path)
-            || host.as_ref().is_some_and(Option::is_none)
-            || wanted.as_ref().is_some_and(Option::is_none)
-        {
+        let hedge = self.hedge(raw.hedge.as_ref(), None, &path.key("hedge"));
+        let retry = raw.retry.as_ref().map(|retry| self.route_retry(retry, &path.key("retry")));
+        let rewrite = raw.rewrite.as_ref().map(|rewrite| self.rewrite(rewrite, captures, &path.key("rewrite")));
+        let headers = self.header_changes(raw.headers.as_ref(), &path.key("headers"));
+        let response_headers = self.header_changes(raw.response_headers.as_ref(), &path.key("response_headers"));
+        let mirror = raw.mirror.as_ref().map(|mirror| self.mirror(mirror, &path.key("mirror")));
+        let rate_limit = raw.rate_limit.as_ref().map(|limit| self.rate_limit(limit, &path.key("rate_limit")));
+        let fault = raw.fault.as_ref().map(|fault| self.fault(fault, &path.key("fault")));
+        // Without what was wrong, it would match more, or do less, than what was meant.
+        if self.is_wrong(path) {
             return None;
         }
         Some(Route {
             name,
             listener: raw.listener.clone(),
-            host: host.flatten(),
-            path: wanted.flatten().filter(|path| *path != PathMatch::Prefix(String::new())),
-            to: to?,
+            action: action?,
             timeout,
+            retry,
+            hedge,
+            rewrite: all_or_none(rewrite)?,
+            headers: headers?,
+            response_headers: response_headers?,
+            mirror: all_or_none(mirror)?,
+            rate_limit: all_or_none(rate_limit)?,
+            fault: all_or_none(fault)?,
+            matches: matches?,
         })
     }
 
-    fn host(&mut self, text: &str, path: &Path) -> Option<HostMatch> {
-        let lower = text.to_ascii_lowercase();
-        let (suffix, name) = lower.strip_prefix("*.").map_or((false, lower.as_str()), |name| (true, name));
-        if is_host(name) && !(suffix && name.starts_with('[')) {
-            return Some(if suffix { HostMatch::Suffix(format!(".{name}")) } else { HostMatch::Exact(lower) });
+    /// Exactly one of `to`, `redirect` and `respond`.
+    fn action(&mut self, raw: &raw::Route, captures: Option<&[&str]>, path: &Path) -> Option<RouteAction> {
+        let keys = [("to", raw.to.is_some()), ("redirect", raw.redirect.is_some()), ("respond", raw.respond.is_some())];
+        let mut set = keys.iter().filter(|(_, is_set)| *is_set).map(|(key, _)| *key);
+        let (first, second) = (set.next(), set.next());
+        if let (Some(first), Some(second)) = (first, second) {
+            let message = format!("the route has `{first}` already; keep one of `to`, `redirect` and `respond`");
+            self.error(&path.key(second), At::Key, message);
+            return None;
         }
-        let hint = match text {
-            "*" => "; without `host` a route matches every host",
-            _ if text.contains("://") => "; a host has no scheme",
-            _ if text.contains(':') => "; ports are ignored, leave it out",
-            _ => "",
-        };
-        let message =
-            format!("expected a host such as `api.example.com` or `*.example.com`, found {}{hint}", shown(text));
-        self.error(path, At::Value, message);
-        None
+        if first.is_some_and(|first| first != "to") {
+            let idle = [
+                ("timeout", raw.timeout.is_some()),
+                ("retry", raw.retry.is_some()),
+                ("hedge", raw.hedge.is_some()),
+                ("rewrite", raw.rewrite.is_some()),
+                ("headers", raw.headers.is_some()),
+                ("mirror", raw.mirror.is_some()),
+            ];
+            for (key, _) in idle.into_iter().filter(|(_, is_set)| *is_set) {
+                let first = first.unwrap_or_default();
+                self.error(&path.key(key), At::Key, format!("nothing is sent on by a route with `{first}`; remove it"));
+            }
+        }
+        match raw {
+            raw::Route { to: Some(to), .. } => self.destination(to, &path.key("to")).map(RouteAction::To),
+            raw::Route { redirect: Some(redirect), .. } => {
+                self.redirect(redirect, captures, &path.key("redirect")).map(RouteAction::Redirect)
+            }
+            raw::Route { respond: Some(respond), .. } => {
+                self.respond(respond, &path.key("respond")).map(RouteAction::Respond)
+            }
+            _ => {
+                let refused = ["to", "redirect", "respond"].iter().any(|key| self.is_wrong(&path.key(key)));
+                if !refused && !self.wrong.contains(path) {
+                    let message = "missing: say where requests go, such as `to = \"web\"`, or `redirect`, or `respond`";
+                    self.missing(&path.key("to"), message);
+                }
+                None
+            }
+        }
     }
 
-    fn path(&mut self, text: &str, path: &Path) -> Option<PathMatch> {
-        let (prefix, exact) = text.strip_suffix("/*").map_or((false, text), |prefix| (true, prefix));
-        let problem = if !text.starts_with('/') {
-            "; a path begins with `/`"
-        } else if exact.contains(['{', '}']) {
-            "; captures are not in this build yet"
-        } else if exact.contains('*') {
-            "; `*` stands at the end alone, after a `/`"
-        } else if exact.contains(['?', '#']) {
-            "; a path ends before `?` and `#`"
-        } else if text.contains("//") || exact.split('/').any(|segment| segment == "." || segment == "..") {
-            "; paths are matched after `//`, `.` and `..` are resolved, so it would match nothing"
-        } else if !exact.bytes().all(|byte| byte.is_ascii_graphic())
-            || exact.contains(['\\', '"', '<', '>', '^', '`', '|'])
-        {
-            "; write other characters percent-encoded"
-        } else {
-            let exact = exact.to_owned();
-            return Some(if prefix { PathMatch::Prefix(exact) } else { PathMatch::Exact(exact) });
-        };
-        self.error(
-            path,
-            At::Value,
-            format!("expected a path such as `/v1` or `/v1/*`, found {}{problem}", shown(text)),
-        );
-        None
+    /// Captures choose targets only under `[[names]]`, where what they may stand for is bounded.
+    pub(super) fn destination(&mut self, text: &str, path: &Path) -> Option<crate::target::Expression> {
+        if let Some(offset) = text.find(['{', '}']) {
+            let message = "captures choose targets in `target` of [[names]] alone; name the targets here";
+            self.error(path, At::Offset(offset), message);
+            return None;
+        }
+        self.expression(text, path, May::ServicesToo)
     }
 }
 
-/// A name or an address as it may stand in a request, without port.
-fn is_host(text: &str) -> bool {
-    if let Some(inside) = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
-        return inside.parse::<IpAddr>().is_ok_and(|address| address.is_ipv6());
+/// A key that is there must be right; one that is not there needs nothing.
+#[allow(clippy::option_option, reason = "whether it stands there, and whether it is right")]
+pub(super) fn all_or_none<T>(checked: Option<Option<T>>) -> Option<Option<T>> {
+    match checked {
+        None => Some(None),
+        Some(value) => value.map(Some),
     }
-    let label = |label: &str| {
-        !label.is_empty()
-            && label.len() <= 63
-            && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
-    };
-    text.len() <= 253 && text.split('.').all(label)
 }

@@ -23,7 +23,7 @@ impl Check<'_> {
             }
             let policies = self.policies(Some(&table.policies), defaults, &path);
             let from = if let Some(text) = &table.from {
-                self.expression(text, &path.key("from"), May::NameTargetsOnly { service: name })
+                self.expression(text, &path.key("from"), May::TargetsOnly { service: name })
             } else {
                 let message = "missing: say where its endpoints are found, such as `from = \"static/127.0.0.1:8080\"`";
                 self.missing(&path.key("from"), message);

@@ -1,18 +1,22 @@
 //! Target expressions where they are used: do the names in them stand for anything?
 
-use meshless_discovery::{Config as Backend, Target};
+use meshless_discovery::{Config as Backend, DnsConfig, Target};
 
-use super::{Check, process};
-use crate::config::problem::{At, Path, suggestion};
+use super::{Check, discovery};
+use crate::config::document::{Node as TreeNode, Tree};
+use crate::config::problem::{At, Path, Step, suggestion};
+use crate::names::Pattern;
 use crate::target::{Expression, Node};
 
 /// What an expression may name.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum May<'a> {
     /// `to`.
-    NameServicesToo,
+    ServicesToo,
+    /// `target` of a name: the services that have no capture in them are known.
+    Captures { pattern: &'a Pattern },
     /// `from` of this service.
-    NameTargetsOnly { service: &'a str },
+    TargetsOnly { service: &'a str },
 }
 
 impl Check<'_> {
@@ -25,11 +29,19 @@ impl Check<'_> {
                 return None;
             }
         };
+        self.leaves(&parsed, text, path, may).then_some(parsed)
+    }
+
+    /// Looks up every name of an expression; reports all that are wrong, at their places in `text`.
+    pub(super) fn leaves(&mut self, parsed: &Expression, text: &str, path: &Path, may: May<'_>) -> bool {
         let mut right = true;
         for leaf in parsed.leaves() {
             let problem = match leaf {
                 Node::Service(name) => self.service_problem(name, may),
-                Node::Target(target) => self.target_problem(target),
+                Node::Target(target) => match may {
+                    May::Captures { pattern } => self.sampled_problem(target, pattern),
+                    _ => self.target_problem(target),
+                },
                 // Leaves are not groups.
                 Node::Group(_) => None,
             };
@@ -39,19 +51,20 @@ impl Check<'_> {
                 right = false;
             }
         }
-        right.then_some(parsed)
+        right
     }
 
     fn service_problem(&self, name: &str, may: May<'_>) -> Option<String> {
         match may {
-            May::NameTargetsOnly { service } if service == name => {
+            May::TargetsOnly { service } if service == name => {
                 Some(format!("`{name}` is this service itself; `from` takes targets such as `static/127.0.0.1:8080`"))
             }
-            May::NameTargetsOnly { .. } => Some(format!(
+            May::TargetsOnly { .. } => Some(format!(
                 "`{name}` is not a target; `from` takes targets such as `static/127.0.0.1:8080`, not services"
             )),
-            May::NameServicesToo if self.has_key("services", name) => None,
-            May::NameServicesToo => {
+            May::Captures { .. } if name.contains('{') => None,
+            May::ServicesToo | May::Captures { .. } if self.has_key("services", name) => None,
+            May::ServicesToo | May::Captures { .. } => {
                 let services = self.keys_of("services");
                 if services.is_empty() {
                     return Some(format!("there is no service `{name}`; add [services.{name}]"));
@@ -61,24 +74,66 @@ impl Check<'_> {
         }
     }
 
+    /// What stands in a capture's place is known only when a request comes: a name or a number will do here.
+    fn sampled_problem(&self, target: &Target, pattern: &Pattern) -> Option<String> {
+        // The parser knows `dns/`; a table may give it another name.
+        if self.type_of(&target.backend) == "dns" && target.to_string().contains('{') {
+            let name = &target.backend;
+            return Some(format!(
+                "a capture cannot stand in `{name}/`, which is DNS: whoever sends a request would choose the address; \
+                 name a backend that knows the endpoints"
+            ));
+        }
+        let filled = |sample: &str| {
+            let fill = |text: &str| {
+                pattern.captures().fold(text.to_owned(), |text, name| text.replace(&format!("{{{name}}}"), sample))
+            };
+            Target {
+                backend: target.backend.clone(),
+                path: fill(&target.path),
+                options: target.options.iter().map(|(key, value)| (key.clone(), fill(value))).collect(),
+            }
+        };
+        let problem = self.target_problem(&filled("a"))?;
+        self.target_problem(&filled("1")).map(|_| problem)
+    }
+
     fn target_problem(&self, target: &Target) -> Option<String> {
         let name = target.backend.as_str();
         if name == "static" {
             return problem(&Backend::Static, target);
         }
-        if self.has_key("discovery", name) {
-            // Every backend with a table is a `file` one in this build; where its files are does not matter here.
+        let has_table = self.has_key("discovery", name);
+        if self.type_of(name) == "dns" {
+            // It needs no table. What a table without the backend is told is said once, at the table.
+            if !discovery::HAS_DNS {
+                return (!has_table).then(|| format!("this build has no `dns` backend, which `{target}` needs"));
+            }
+            return problem(&Backend::Dns(DnsConfig::default()), target);
+        }
+        if has_table {
+            // Every other backend with a table is a `file` one in this build; where its files are does not matter here.
             return problem(&Backend::File { path: "/".into() }, target);
         }
-        if process::is_later(name) {
-            return Some(format!("the backend `{name}` is not in this build yet; it has `static` and `file`"));
+        if discovery::is_later(name) {
+            return Some(format!("the backend `{name}` is not in this build yet; it has `static`, `dns` and `file`"));
         }
         if name == "file" {
             return Some("the backend `file` needs a table: add [discovery.file] with a `path`".to_owned());
         }
         let backends = self.keys_of("discovery");
-        let known = backends.iter().map(String::as_str).chain(["static"]);
+        let known = backends.iter().map(String::as_str).chain(["static", "dns"]);
         Some(format!("there is no backend `{name}`; add [discovery.{name}]{}", suggestion(name, known)))
+    }
+
+    /// The type of a backend: what its table says, else its name.
+    fn type_of<'a>(&'a self, name: &'a str) -> &'a str {
+        let below = |tree: &'a Tree, key: &str| tree.child(&Step::Key(key.to_owned()));
+        let table = below(self.tree, "discovery").and_then(|tables| below(tables, name));
+        match table.and_then(|table| below(table, "type")).map(|kind| &kind.node) {
+            Some(TreeNode::Text(kind)) => kind,
+            _ => name,
+        }
     }
 }
 

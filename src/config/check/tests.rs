@@ -1,4 +1,8 @@
+mod balance;
 mod hostile;
+mod names;
+mod resilience;
+mod routes;
 
 use std::fs;
 
@@ -6,7 +10,7 @@ use meshless_platforms::Scripted;
 use tempfile::TempDir;
 
 use super::*;
-use crate::config::{Backend, HostMatch, ListenAddress, PathMatch, RetryOn, UpstreamTls};
+use crate::config::{Backend, HostMatch, ListenAddress, PathMatch, PathTemplate, RetryOn, UpstreamTls, ZonePreference};
 
 /// Files in a directory of their own, an environment, and `--set`.
 #[derive(Default)]
@@ -108,7 +112,7 @@ balance = "peak-ewa"
 [services.api]
 frm = "static/127.0.0.1:8081"
 retry = { attempts = 0, backoff = "1s", budget = 0.2, on = ["resets"] }
-health = { path = "/healthz" }
+identity = ["a"]
 
 [[listeners]]
 listen = ":80"
@@ -132,7 +136,7 @@ c.toml:12:22: error: services.api.retry.attempts: expected a whole number from 1
 c.toml:12:35: error: services.api.retry.backoff: expected a range of durations, the shorter one first, such as \"25ms..250ms\", found `1s`
 c.toml:12:50: error: services.api.retry.budget: expected a share from 0% to 100%, such as \"20%\", found the number 0.2
 c.toml:12:61: error: services.api.retry.on[0]: expected `connect`, `reset`, `unavailable` or a status from `400` to `599`, found `resets`; did you mean `reset`?
-c.toml:13:1: error: services.api.health: not in this build yet; remove it
+c.toml:13:1: error: services.api.identity: not in this build yet; remove it
 c.toml:15:1: error: listeners[0]: has neither `to` nor a route; add `to`, or [[routes]]
 c.toml:16:10: error: listeners[0].listen: expected an IP address and a port such as `127.0.0.1:4140`, or `unix:` and a path, found `:80`; for all addresses write `[::]:80`
 c.toml:19:12: error: routes[0].listener: there is no listener `outbuond`; allowed: `:80`
@@ -173,7 +177,7 @@ fn files_of_a_directory_are_merged_in_the_order_of_their_names() {
         .file(".10.toml.swp.toml", "not read = [");
     let loaded = given.load().unwrap();
     assert_eq!(loaded.config.routes.len(), 2);
-    assert_eq!(loaded.config.routes[0].path, Some(PathMatch::Exact("/a".to_owned())));
+    assert_eq!(loaded.config.routes[0].matches.path, Some(PathMatch::Template(PathTemplate::new("/a"))));
     assert_eq!(loaded.config.routes[1].name, "route 2");
     let names: Vec<_> = loaded.files.iter().map(|file| file.file_name().unwrap().to_str().unwrap()).collect();
     assert_eq!(names, ["10.toml", "20.yaml"]);
@@ -272,41 +276,78 @@ zone = "eu-west-1a"
 platform = "vm"
 state_dir = "/s"
 workers = 2
+memory = "64MiB"
 [admin]
 listen = "unix:/run/meshless/admin.sock"
 probes = "0.0.0.0:9991"
 [discovery.edge]
 type = "file"
 path = "/e"
+[discovery.names]
+type = "dns"
+resolvers = ["10.0.0.2", "[::1]:5353"]
+min_ttl = "10s"
+max_ttl = "1m"
+family = "ipv4"
+allow_link_local = true
 [defaults]
 timeout = "3s"
 retry = { attempts = 3 }
 [services.api]
 from = "edge/api | static/[::1]:80*2,unix:/run/a.sock"
 protocol = "http2"
+hedge = { after = "p99.9" }
 tls = { ca = "system", cert = "/c", key = "/k", server_name = "api.internal" }
-balance = "round-robin"
+balance = { kind = "ring-hash", on = "header:x-user" }
+slow_start = "30s"
+zones = "prefer"
 connect_timeout = "2s"
 idle_timeout = "1m"
 retry = { on = ["connect", "502", "unavailable"], per_try = "1s", backoff = "1ms..2ms", budget = "10%", min_per_second = 0.5, body_limit = "1KiB", methods = "all" }
-limits = { connections = 1, pending = 0, requests = 3, queue = "4s" }
+classify = { failure = ["500-504", "unavailable"], retryable = ["502", "aborted"] }
+breaker = { consecutive = 7, success_below = "50%", window = "20s", min_requests = 5, eject = "2s..5m", max_ejected = "10%" }
+health = { type = "http", path = "/healthz?deep", host = "api.internal", status = "200-399", interval = "10s", timeout = "2s", healthy = 1, unhealthy = 5 }
+limits = { connections = 1, pending = 0, requests = 3, queue = "4s", adaptive = false }
+panic = "30%"
+spill = 2.0
+[services.grpc]
+from = "static/127.0.0.1:2"
+health = { type = "grpc", service = "pkg.Api" }
 [[listeners]]
 name = "in"
 listen = "0.0.0.0:4143"
 protocol = "http"
 tls = { mode = "server", certs = [{ cert = "/c", key = "/k" }], client_ca = "/ca" }
 proxy_protocol = true
-overrides = false
+overrides = true
 transparent = false
-limits = { connections = 1, connections_per_address = 0, requests_per_connection = 0, connection_age = "2h", handshake_timeout = "1s", header_timeout = "1s", idle_timeout = "1s", head_bytes = "8KiB", headers = 10, trailer_bytes = "0B", streams = 5, hops = 3, control_frames = { settings = 1, ping = 2, reset = 3, other = 4 } }
+limits = { connections = 1, connections_per_address = 0, requests = 7, requests_per_connection = 0, connection_age = "2h", handshake_timeout = "1s", header_timeout = "1s", idle_timeout = "1s", head_bytes = "8KiB", headers = 10, trailer_bytes = "0B", streams = 5, hops = 3, control_frames = { settings = 1, ping = 2, reset = 3, other = 4 } }
 [[routes]]
 name = "one"
 listener = "in"
-match = { host = "*.Example.com", path = "/v1/*" }
+match = { host = "*.Example.com", path = "/v1/*", method = ["GET"], headers = { x-env = "staging", x-a = { regex = "a+" }, x-b = { present = true } }, query = { debug = { not = "1" } }, grpc = "pkg.Service/Method", from = "spiffe://example.org/svc/*", address = ["10.0.0.0/8"] }
 to = "90 * api & 10 * edge/api"
 timeout = "1s"
+retry = { attempts = 3 }
+hedge = { after = "10ms" }
+rewrite = { path = "/v2/{rest}", host = "api.internal" }
+headers = { set = { x-a = "b" }, remove = ["x-b"] }
+response_headers = { set = { x-a = "b" } }
+mirror = { to = "api", share = "5%" }
+rate_limit = { per = "header:x-key", rate = "100/s", burst = 200 }
+fault = { delay = "200ms", status = 503, share = "1%" }
+[[routes]]
+match = { host = "a" }
+redirect = { status = 301, scheme = "https", host = "b", path = "/c" }
+[[routes]]
+match = { host = "b" }
+respond = { status = 404, body = "none" }
+[[names]]
+match = "{service}.mesh"
+target = "edge/{service} | api"
 [telemetry]
 access_log = "text"
+traces = { otlp = "https://otlp.example.com/base", sample = "2.5%", headers = { x-key = "k" }, service_name = "edge", ca = "/ca" }
 [shutdown]
 grace = "5s"
 drain = "1m"
@@ -351,6 +392,7 @@ fn the_whole_shape_stands_in_the_test_for_it() {
 }
 
 #[test]
+#[cfg_attr(not(feature = "dns"), ignore = "the whole shape has a `dns` backend")]
 fn the_whole_shape_that_this_build_has_is_taken() {
     let config = toml(WHOLE).config();
     let api = &config.services["api"].policies;
@@ -358,10 +400,11 @@ fn the_whole_shape_that_this_build_has_is_taken() {
     assert_eq!(api.retry.attempts, 3);
     assert_eq!(api.retry.on, [RetryOn::Connect, RetryOn::Status(502), RetryOn::GrpcUnavailable].into());
     assert_eq!(api.limits.pending, 0);
+    assert_eq!((api.slow_start, api.zones, api.spill), (Some(Duration::from_secs(30)), ZonePreference::Prefer, 2.0));
     assert!(matches!(&api.tls, UpstreamTls::On { client: Some(_), server_name: Some(_), .. }));
     assert_eq!(config.discovery["edge"], Backend::File { path: "/e".into() });
-    assert_eq!(config.routes[0].host, Some(HostMatch::Suffix(".example.com".to_owned())));
-    assert_eq!(config.routes[0].path, Some(PathMatch::Prefix("/v1".to_owned())));
+    assert_eq!(config.routes[0].matches.host, Some(HostMatch::Suffix(".example.com".to_owned())));
+    assert_eq!(config.routes[0].matches.path, Some(PathMatch::Template(PathTemplate::new("/v1/*"))));
     let limits = &config.listeners[0].limits;
     assert_eq!((limits.head_bytes, limits.control_frames.other, limits.connections_per_address), (8192, 4, 0));
 
@@ -373,11 +416,57 @@ fn the_whole_shape_that_this_build_has_is_taken() {
     );
     assert_eq!(view["services"]["api"]["policies"]["retry"]["backoff"], "1ms..2ms");
     assert_eq!(view["services"]["api"]["policies"]["retry"]["budget"], "10%");
+    assert_eq!(
+        view["services"]["api"]["policies"]["balance"],
+        serde_json::json!({ "kind": "ring-hash", "on": "header:x-user" })
+    );
+    assert_eq!(
+        view["services"]["api"]["policies"]["classify"],
+        serde_json::json!({ "failure": ["500-504", "unavailable"], "retryable": ["502", "aborted"] })
+    );
+    assert_eq!(
+        view["services"]["api"]["policies"]["breaker"],
+        serde_json::json!({ "consecutive": 7, "success_below": "50%", "window": "20s", "min_requests": 5,
+                             "eject": "2s..5m", "max_ejected": "10%" })
+    );
+    assert_eq!(
+        view["services"]["api"]["policies"]["health"],
+        serde_json::json!({ "type": "http", "path": "/healthz?deep", "host": "api.internal", "status": [200, 399],
+                            "interval": "10s", "timeout": "2s", "healthy": 1, "unhealthy": 5 })
+    );
+    assert_eq!(view["services"]["grpc"]["policies"]["health"]["service"], "pkg.Api");
+    assert_eq!((&view["node"]["memory"], &view["listeners"][0]["limits"]["requests"]), (&"64MiB".into(), &7.into()));
     assert_eq!(view["listeners"][0]["limits"]["head_bytes"], "8KiB");
     assert_eq!(view["listeners"][0]["limits"]["connection_age"], "2h");
     assert_eq!(view["admin"]["listen"], "unix:/run/meshless/admin.sock");
     assert_eq!(view["discovery"]["edge"], serde_json::json!({ "type": "file", "path": "/e" }));
+    assert_eq!(
+        view["discovery"]["names"],
+        serde_json::json!({
+            "type": "dns", "resolvers": ["10.0.0.2:53", "[::1]:5353"], "min_ttl": "10s", "max_ttl": "1m",
+            "family": "ipv4", "allow_link_local": true
+        })
+    );
     assert_eq!(view["routes"][0]["timeout"], "1s");
+    assert_eq!(
+        view["telemetry"]["traces"],
+        serde_json::json!({
+            "otlp": "https://otlp.example.com:443/base/v1/traces",
+            "sample": "2.5%",
+            "headers": { "x-key": "(hidden)" },
+            "service_name": "edge",
+            "ca": "/ca",
+        })
+    );
+    assert_eq!(view["routes"][0]["to"], "90 * api & 10 * edge/api");
+    assert_eq!(view["routes"][0]["match"]["path"]["template"], "/v1/*");
+    assert_eq!(view["routes"][0]["rewrite"]["path"], "/v2/{rest}");
+    assert_eq!(view["routes"][0]["rate_limit"]["rate"], "100/s");
+    assert_eq!(view["routes"][0]["headers"]["set"], serde_json::json!(["x-a"]), "values may be secrets");
+    assert_eq!(view["routes"][1]["redirect"]["status"], 301);
+    assert_eq!(view["routes"][2]["respond"]["body"], "none");
+    assert_eq!(view["names"][0], serde_json::json!({ "match": "{service}.mesh", "target": "edge/{service} | api" }));
+    assert_eq!(view["listeners"][0]["overrides"], true);
 }
 
 #[test]
@@ -389,23 +478,17 @@ fn what_is_not_built_yet_says_so() {
 [register]
 [discovery.consul]
 [discovery.x]
-type = "dns"
+type = "ecs"
 [discovery.static]
 [discovery.other]
 [services.a]
 from = "ecs/prod/api"
 tls = "mesh"
-balance = { kind = "maglev", on = "address" }
 [[listeners]]
 listen = "127.0.0.1:3"
 to = "a"
 transparent = true
 tls = { mode = "strict" }
-[[names]]
-[[routes]]
-to = "a"
-mirror = { to = "a" }
-match = { method = ["GET"], path = "/a/{id}" }
 "#,
     );
     assert_eq!(
@@ -414,19 +497,78 @@ match = { method = ["GET"], path = "/a/{id}" }
 c.toml:2:2: error: ca: not in this build yet; remove it
 c.toml:3:2: error: identity: not in this build yet; remove it
 c.toml:4:2: error: register: not in this build yet; remove it
-c.toml:5:12: error: discovery.consul: the backend `consul` is not in this build yet; it has `file`
-c.toml:7:8: error: discovery.x.type: `dns` is not in this build yet; it has `file`
+c.toml:5:12: error: discovery.consul: the backend `consul` is not in this build yet; it has `dns` and `file`
+c.toml:7:8: error: discovery.x.type: `ecs` is not in this build yet; it has `dns`, `file`
 c.toml:8:12: error: discovery.static: `static` is always there and has no keys; remove the table
 c.toml:9:12: error: discovery.other.type: missing: the table's name is not a type; write `type = \"file\"`
-c.toml:11:9: error: services.a.from: the backend `ecs` is not in this build yet; it has `static` and `file`
+c.toml:11:9: error: services.a.from: the backend `ecs` is not in this build yet; it has `static`, `dns` and `file`
 c.toml:12:7: error: services.a.tls: `mesh` is not in this build yet; it has `off`
-c.toml:13:11: error: services.a.balance: not in this build yet; remove it
-c.toml:17:1: error: listeners[0].transparent: not in this build yet; remove it
-c.toml:18:16: error: listeners[0].tls.mode: `strict` is not in this build yet; it has `off`, `server`
-c.toml:19:3: error: names: not in this build yet; remove it
-c.toml:22:1: error: routes[0].mirror: not in this build yet; remove it
-c.toml:23:11: error: routes[0].match.method: not in this build yet; remove it
-c.toml:23:36: error: routes[0].match.path: expected a path such as `/v1` or `/v1/*`, found `/a/{id}`; captures are not in this build yet"
+c.toml:16:1: error: listeners[0].transparent: not in this build yet; remove it
+c.toml:17:16: error: listeners[0].tls.mode: `strict` is not in this build yet; it has `off`, `server`"
+    );
+}
+
+#[cfg(feature = "dns")]
+#[test]
+fn what_a_dns_backend_is_told_wrongly_is_said() {
+    let given = around(
+        r#"
+[discovery.dns]
+path = "/e"
+resolvers = ["ns.internal:53", "10.0.0.2", "10.0.0.2:53", "0.0.0.0:53", "10.0.0.3:0"]
+min_ttl = "10m"
+max_ttl = "1m"
+[discovery.other]
+type = "dns"
+resolvers = []
+min_ttl = "500ms"
+max_ttl = "2h"
+family = "v4"
+[discovery.file]
+path = "/e"
+allow_link_local = true
+[services.a]
+from = "dns/web | dns/10.0.0.1:80 | other/localhost:80 | dns/srv/a:80"
+"#,
+    );
+    assert_eq!(
+        given.problems(),
+        "\
+c.toml:3:1: error: discovery.dns.path: a key of backends of the type `file`; remove it
+c.toml:4:14: error: discovery.dns.resolvers[0]: expected the address of a server such as `10.0.0.2:53` or `[::1]:53`, found `ns.internal:53`
+c.toml:4:44: error: discovery.dns.resolvers[2]: `10.0.0.2:53` stands there twice
+c.toml:4:59: error: discovery.dns.resolvers[3]: expected the address of a server such as `10.0.0.2:53` or `[::1]:53`, found `0.0.0.0:53`
+c.toml:4:73: error: discovery.dns.resolvers[4]: expected the address of a server such as `10.0.0.2:53` or `[::1]:53`, found `10.0.0.3:0`
+c.toml:6:11: error: discovery.dns.max_ttl: expected no less than `min_ttl`
+c.toml:9:13: error: discovery.other.resolvers: expected 1 to 8 servers, found 0; without the key the system's are asked
+c.toml:10:11: error: discovery.other.min_ttl: expected 1s to 1h
+c.toml:11:11: error: discovery.other.max_ttl: expected 1s to 1h
+c.toml:12:10: error: discovery.other.family: expected `any`, `ipv4` or `ipv6`, found `v4`
+c.toml:15:1: error: discovery.file.allow_link_local: a key of backends of the type `dns`; remove it
+c.toml:17:9: error: services.a.from: target `dns/web`: no port; write `dns/HOST:PORT`, or `dns/srv/NAME` for SRV records
+c.toml:17:19: error: services.a.from: target `dns/10.0.0.1:80`: 10.0.0.1 is an address and no name; write `static/10.0.0.1:80`
+c.toml:17:37: error: services.a.from: target `other/localhost:80`: `localhost` is this host and not for a DNS server; write `static/127.0.0.1:80`
+c.toml:17:58: error: services.a.from: target `dns/srv/a:80`: an SRV record has the port; write `dns/srv/NAME` without one"
+    );
+}
+
+#[cfg(feature = "dns")]
+#[test]
+fn a_dns_target_needs_no_table() {
+    let config =
+        toml("[[listeners]]\nlisten = \"127.0.0.1:1\"\nto = \"dns/web.internal:80 | dns/srv/_http._tcp.x\"\n").config();
+    assert_eq!(config.discovery, [].into());
+}
+
+#[cfg(not(feature = "dns"))]
+#[test]
+fn a_build_without_the_dns_backend_says_so_where_it_is_named() {
+    let given = around("\n[discovery.names]\ntype = \"dns\"\n[services.a]\nfrom = \"dns/web:80 | names/web:80\"\n");
+    assert_eq!(
+        given.problems(),
+        "\
+c.toml:2:12: error: discovery.names: this build has no `dns` backend; it was built without that feature
+c.toml:5:9: error: services.a.from: this build has no `dns` backend, which `dns/web:80` needs"
     );
 }
 

@@ -25,8 +25,8 @@ pub struct Listener {
     pub proxy_protocol: Option<bool>,
     /// Limits and timeouts.
     pub limits: Option<ListenerLimits>,
-    /// Requests may change their target by a header.
-    #[schemars(extend("x-later" = true, "x-later-unless" = false))]
+    /// `meshless-route` and `l5d-dtab` of a request may change where it goes; never for clients that are not trusted.
+    /// Needs routes or names, not `to`. Default false: those headers are removed.
     pub overrides: Option<bool>,
     /// Takes the original destination of redirected connections.
     #[schemars(extend("x-later" = true, "x-later-unless" = false))]
@@ -95,6 +95,9 @@ pub struct ListenerLimits {
     /// Open connections of one client address, loopback and Unix peers exempt; 0 is no limit. Default 1,000.
     #[schemars(range(min = 0))]
     pub connections_per_address: Option<usize>,
+    /// Requests in flight, over all connections and workers. Default 10,000.
+    #[schemars(range(min = 1))]
+    pub requests: Option<usize>,
     /// Requests on one connection before it is closed in order; 0 is no limit. Default 10,000.
     #[schemars(range(min = 0))]
     pub requests_per_connection: Option<u64>,

@@ -1,11 +1,12 @@
 //! `[node]`, `[admin]`, `[discovery]`, `[telemetry]`, `[shutdown]`, and the tables that later builds know.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::config::units::{Period, Ratio};
+use crate::config::units::{Period, Ratio, Size};
 
 /// This process.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
@@ -22,6 +23,9 @@ pub struct Node {
     /// Worker threads, 1 to 1,024. Default: the CPUs that this process may use.
     #[schemars(range(min = 1, max = 1024))]
     pub workers: Option<usize>,
+    /// Memory that this process may use; from 90 % of it on requests are turned away, step by step. At least `16MiB`. Default:
+    /// the limit of its control group (container, systemd unit), else none.
+    pub memory: Option<Size>,
 }
 
 /// Where this process runs.
@@ -66,15 +70,34 @@ pub struct Discovery {
     /// For `ecs`: the region.
     #[schemars(extend("x-later" = true))]
     pub region: Option<String>,
-    /// For `dns`: addresses of resolvers.
-    #[schemars(extend("x-later" = true))]
+    /// For `dns`: servers to ask, in this order, such as `["10.0.0.2:53"]`; at most 8. Every name is absolute then. Default:
+    /// the system's, from `/etc/resolv.conf`, with its search domains.
     pub resolvers: Option<Vec<String>>,
+    /// For `dns`: shortest time that an answer is taken to hold, 1 s to 1 h. Default `5s`.
+    pub min_ttl: Option<Period>,
+    /// For `dns`: longest time that an answer is taken to hold, `min_ttl` to 1 h. Default `5m`.
+    pub max_ttl: Option<Period>,
+    /// For `dns`: which addresses of a host are asked for. Default `any`, which is A and AAAA.
+    pub family: Option<DnsFamily>,
+    /// For `dns`: takes link-local addresses and those of cloud metadata services. Default `false`: an answer with one is an
+    /// error.
+    pub allow_link_local: Option<bool>,
+}
+
+/// Which addresses of a host are asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+#[allow(missing_docs, reason = "they are named as the families are")]
+pub enum DnsFamily {
+    Any,
+    Ipv4,
+    Ipv6,
 }
 
 /// What kind of backend it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
-#[schemars(extend("x-later-values" = ["cloudmap", "consul", "dns", "ecs", "kubernetes"]))]
+#[schemars(extend("x-later-values" = ["cloudmap", "consul", "ecs", "kubernetes"]))]
 #[allow(missing_docs, reason = "they are named as the backends are")]
 pub enum DiscoveryType {
     Cloudmap,
@@ -91,8 +114,7 @@ pub enum DiscoveryType {
 pub struct Telemetry {
     /// Form of the access log. Default `json`.
     pub access_log: Option<AccessLog>,
-    /// Where traces go.
-    #[schemars(extend("x-later" = true))]
+    /// Where spans of requests go. Default: not set, nothing is recorded.
     pub traces: Option<Traces>,
 }
 
@@ -110,10 +132,17 @@ pub enum AccessLog {
 #[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Traces {
-    /// URL of an OTLP collector.
+    /// URL of a collector that takes OTLP over HTTP; `/v1/traces` is added, the port is 4318 (`https`: 443) unless it says
+    /// another one. Required.
     pub otlp: Option<String>,
-    /// Share of requests that are traced.
+    /// Share of the requests that are recorded, where the caller has not decided it already. Default `1%`.
     pub sample: Option<Ratio>,
+    /// Headers for the collector, such as a key; write secrets as `${VARIABLE}`. Default: none.
+    pub headers: BTreeMap<String, String>,
+    /// What the spans say that we are. Default `node.service`, else `meshless`.
+    pub service_name: Option<String>,
+    /// PEM file with the authority of the collector's certificate, for `https`. Default: the system's.
+    pub ca: Option<PathBuf>,
 }
 
 /// What happens on a signal to end.
@@ -126,14 +155,17 @@ pub struct Shutdown {
     pub drain: Option<Period>,
 }
 
-/// Logical names.
+/// Logical names: what hosts that no route matched stand for. A name is looked up on first use and let go of when nobody
+/// has asked for it for 10 min; at most 1,000 are in use at a time. Policies are those of `[defaults]`, or of the services
+/// that `target` names.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Name {
-    /// Pattern of a host, such as `{service}.{env}.mesh`.
+    /// Pattern of a host, such as `{service}.{env}.mesh`: a capture takes one label of a-z, 0-9 and `-`. Required.
     #[serde(rename = "match")]
     pub matches: Option<String>,
-    /// Target expression with the captures of the pattern.
+    /// Target expression in which the captures of `match` may stand, such as `consul/{service}[tag={env}]`; never in the
+    /// place of a backend, nor in `static/` or `dns/`. Required.
     pub target: Option<String>,
 }
 

@@ -19,39 +19,29 @@ pub struct Route {
     /// What it matches. Default: everything.
     #[serde(rename = "match")]
     pub matches: Option<Match>,
-    /// Where a request goes: a target expression. Required.
+    /// Where a request goes: a target expression. Required, unless the route has `redirect` or `respond`.
     pub to: Option<String>,
     /// Wins over the timeout of the service. Default: not set.
     pub timeout: Option<Period>,
-    /// Wins over the retries of the service.
-    #[schemars(extend("x-later" = true))]
+    /// Wins over the retries of the service, key by key; the budget stays the service's. Default: not set.
     pub retry: Option<Retry>,
-    /// Wins over the hedging of the service.
-    #[schemars(extend("x-later" = true))]
+    /// Wins over the hedging of the service. Default: not set.
     pub hedge: Option<Hedge>,
-    /// Changes path or host.
-    #[schemars(extend("x-later" = true))]
+    /// Changes path or host of the request. Default: not set.
     pub rewrite: Option<Rewrite>,
-    /// Changes headers of the request.
-    #[schemars(extend("x-later" = true))]
+    /// Changes headers of the request. Default: not set.
     pub headers: Option<HeaderChanges>,
-    /// Changes headers of the reply.
-    #[schemars(extend("x-later" = true))]
+    /// Changes headers of the reply, an endpoint's or the route's own. Default: not set.
     pub response_headers: Option<HeaderChanges>,
-    /// Sends a copy elsewhere.
-    #[schemars(extend("x-later" = true))]
+    /// Sends a copy elsewhere; its reply is dropped. Default: not set.
     pub mirror: Option<Mirror>,
-    /// Limits the rate.
-    #[schemars(extend("x-later" = true))]
+    /// Limits the rate; what is over it is answered with 429. Default: not set.
     pub rate_limit: Option<RateLimit>,
-    /// Injects faults.
-    #[schemars(extend("x-later" = true))]
+    /// Makes requests slow or fail, for tests. Default: not set.
     pub fault: Option<Fault>,
-    /// Answers with a redirect, instead of `to`.
-    #[schemars(extend("x-later" = true))]
+    /// Answers with a redirect, instead of `to`. Default: not set.
     pub redirect: Option<Redirect>,
-    /// Answers by itself, instead of `to`.
-    #[schemars(extend("x-later" = true))]
+    /// Answers by itself, instead of `to`. Default: not set.
     pub respond: Option<Respond>,
 }
 
@@ -62,25 +52,23 @@ pub struct Match {
     /// A host without port, or `*.` and a suffix for one or more labels before it; the SNI on `tls-passthrough`.
     /// Default: any.
     pub host: Option<String>,
-    /// A path, or `/prefix/*` for the prefix itself and all below it. Default: any.
+    /// A path; `/a/*` for the path before `/*` and all below it; `/a/{id}` where a segment may be anything; or
+    /// `{ regex = "…" }` for the whole path. Default: any.
     pub path: Option<PathMatch>,
-    /// Methods.
-    #[schemars(extend("x-later" = true))]
+    /// Methods. Default: any.
     pub method: Option<Vec<String>>,
-    /// Headers.
-    #[schemars(extend("x-later" = true))]
+    /// Headers by name: `"v"`, `"v*"`, `"*v"`, `{ regex = "…" }`, `{ present = true }`, `{ not = … }`. Of several with one
+    /// name, one that fits is enough. Default: any.
     pub headers: Option<BTreeMap<String, ValueMatch>>,
-    /// Query parameters.
-    #[schemars(extend("x-later" = true))]
+    /// Query parameters by name, decoded; the same forms. Default: any.
     pub query: Option<BTreeMap<String, ValueMatch>>,
-    /// A gRPC service and method.
-    #[schemars(extend("x-later" = true))]
+    /// A gRPC service or method: `pkg.Service` or `pkg.Service/Method`. Default: any.
     pub grpc: Option<String>,
-    /// SPIFFE ID of the client.
-    #[schemars(extend("x-later" = true))]
+    /// SPIFFE ID of the client, or its beginning and `/*`; known where the listener verifies client certificates.
+    /// Default: any.
     pub from: Option<String>,
-    /// Networks of the client.
-    #[schemars(extend("x-later" = true))]
+    /// Networks of the client, such as `10.0.0.0/8`; its address is what the listener sees, after a PROXY header.
+    /// Default: any.
     pub address: Option<Vec<String>>,
 }
 
@@ -88,7 +76,7 @@ pub struct Match {
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(untagged)]
 pub enum PathMatch {
-    /// Exact, or a prefix.
+    /// Exact, a prefix, or with captures.
     Text(String),
     /// By a regular expression.
     Regex(Regex),
@@ -97,9 +85,8 @@ pub enum PathMatch {
 /// A regular expression.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
-#[schemars(extend("x-later" = true))]
 pub struct Regex {
-    /// The expression.
+    /// A regular expression (syntax of Rust's `regex`) that matches as a whole; named groups are captures. Required.
     pub regex: Option<String>,
 }
 
@@ -113,25 +100,35 @@ pub enum ValueMatch {
     Rule(ValueRule),
 }
 
-/// A rule for a value.
+/// A rule for a value: one of its keys.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ValueRule {
-    /// A regular expression.
+    /// A regular expression that matches as a whole. Default: not set.
     pub regex: Option<String>,
-    /// Whether it is there.
+    /// Whether it is there. Default: not set.
     pub present: Option<bool>,
-    /// What it is not.
-    pub not: Option<Box<ValueMatch>>,
+    /// What no value may be; also holds where there is none. Default: not set.
+    pub not: Option<NotMatch>,
+}
+
+/// What a value is not.
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum NotMatch {
+    /// `v`, `v*` or `*v`.
+    Text(String),
+    /// By a regular expression.
+    Regex(Regex),
 }
 
 /// Changes path or host.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Rewrite {
-    /// New path.
+    /// New path, with `{captures}` of `match.path` and `{rest}`; the query stays. Default: as it came.
     pub path: Option<String>,
-    /// New host.
+    /// New host, with a port if endpoints expect one. Default: as it came.
     pub host: Option<String>,
 }
 
@@ -139,9 +136,9 @@ pub struct Rewrite {
 #[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct HeaderChanges {
-    /// Headers that are set.
+    /// Headers by name, in place of what was there. Default: none.
     pub set: Option<BTreeMap<String, String>>,
-    /// Headers that are removed.
+    /// Names of headers that go. Default: none.
     pub remove: Option<Vec<String>>,
 }
 
@@ -149,9 +146,9 @@ pub struct HeaderChanges {
 #[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Mirror {
-    /// Where.
+    /// Where: a target expression. Required.
     pub to: Option<String>,
-    /// Of how many requests.
+    /// Of which share of requests. Default `100%`.
     pub share: Option<Ratio>,
 }
 
@@ -159,11 +156,13 @@ pub struct Mirror {
 #[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct RateLimit {
-    /// Of each `from`, `address` or `header:NAME`.
+    /// What has a limit of its own: each `from` (SPIFFE ID), `address` (IPv6 by /64) or `header:NAME`. Default: the whole
+    /// route has one.
     pub per: Option<String>,
-    /// Rate.
+    /// How many in a second, minute or hour, such as `100/s`. Required.
     pub rate: Option<Rate>,
-    /// How many at once.
+    /// How many at once, when there were none for a while. Default: what comes in one second, at least 1.
+    #[schemars(range(min = 1, max = 1_000_000))]
     pub burst: Option<u32>,
 }
 
@@ -171,11 +170,12 @@ pub struct RateLimit {
 #[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Fault {
-    /// Waits so long.
+    /// Waits so long; the time counts against timeouts and deadlines. Default: not set.
     pub delay: Option<Period>,
-    /// Answers with this status.
+    /// Answers with this status, after the wait. Default: not set, the request goes on.
+    #[schemars(range(min = 400, max = 599))]
     pub status: Option<u16>,
-    /// For how many requests.
+    /// For which share of requests. Default `100%`.
     pub share: Option<Ratio>,
 }
 
@@ -183,13 +183,14 @@ pub struct Fault {
 #[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Redirect {
-    /// Status.
+    /// Status: 301, 302, 303, 307 or 308. Default 308.
     pub status: Option<u16>,
-    /// New scheme.
+    /// New scheme: `http` or `https`. Default: as it was asked for.
     pub scheme: Option<String>,
-    /// New host.
+    /// New host, with a port where it is not that of the scheme. Default: as it was asked for; without its port where
+    /// `scheme` is set.
     pub host: Option<String>,
-    /// New path.
+    /// New path, with `{captures}` of `match.path` and `{rest}`; the query stays. Default: as it was asked for.
     pub path: Option<String>,
 }
 
@@ -197,8 +198,9 @@ pub struct Redirect {
 #[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Respond {
-    /// Status.
+    /// Status. Default 200.
+    #[schemars(range(min = 200, max = 599))]
     pub status: Option<u16>,
-    /// Body.
+    /// Body; `application/json` if it is JSON, else plain text. Default: empty.
     pub body: Option<String>,
 }

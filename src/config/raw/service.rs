@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::resilience::{Breaker, Classify, Health};
 use crate::config::units::{Period, PeriodRange, Ratio, Size};
 
 /// A service: a named upstream. Besides its own keys it takes every key of `[defaults]`.
@@ -34,6 +35,11 @@ pub struct Policies {
     pub tls: Option<Tls>,
     /// How an endpoint is chosen. Default `peak-ewma`.
     pub balance: Option<Balance>,
+    /// Time in which an endpoint that comes beside established ones grows from a tenth of its weight to all of it; at most
+    /// `1h`, `0s`: at once. Not for kinds of hashing. Default: not set, at once.
+    pub slow_start: Option<Period>,
+    /// Whether requests stay in `node.zone` as far as its healthy weight allows. Not for kinds of hashing. Default `ignore`.
+    pub zones: Option<Zones>,
     /// From the end of the request to the head of the reply, retries included. Default `15s`.
     pub timeout: Option<Period>,
     /// For a connection, TLS included. Default `1s`.
@@ -43,24 +49,21 @@ pub struct Policies {
     /// When a request is sent again.
     pub retry: Option<Retry>,
     /// What counts against an endpoint.
-    #[schemars(extend("x-later" = true))]
     pub classify: Option<Classify>,
-    /// A second request when the first one is slow.
-    #[schemars(extend("x-later" = true))]
+    /// A second request when the first one is slow: of requests without a body that may be repeated, to another endpoint,
+    /// within the retry budget. Default: none.
     pub hedge: Option<Hedge>,
     /// When an endpoint is ejected.
-    #[schemars(extend("x-later" = true))]
     pub breaker: Option<Breaker>,
     /// Limits over all workers.
     pub limits: Option<Limits>,
-    /// Active health checks.
-    #[schemars(extend("x-later" = true))]
+    /// Active health checks. Default: none.
     pub health: Option<Health>,
-    /// Share of healthy endpoints under which health is ignored.
-    #[schemars(extend("x-later" = true))]
+    /// Healthy share of endpoints below which, in every tier, health is ignored; `0%`: never. Default `50%`.
     pub panic: Option<Ratio>,
-    /// Overprovisioning factor between tiers and zones.
-    #[schemars(extend("x-later" = true))]
+    /// Overprovisioning factor between tiers and zones: how much more than its share a healthy part can carry; 1 to 100.
+    /// Default 1.4.
+    #[schemars(range(min = 1, max = 100))]
     pub spill: Option<f64>,
 }
 
@@ -115,7 +118,7 @@ pub struct TlsFiles {
 pub enum Balance {
     /// By name.
     Name(BalanceName),
-    /// By a hash.
+    /// By the hash of a key.
     Hash(HashOn),
 }
 
@@ -130,14 +133,13 @@ pub enum BalanceName {
     Random,
 }
 
-/// An endpoint is chosen by a hash.
+/// An endpoint is chosen by the hash of a key: requests of one key go to one endpoint, the same one from every gateway.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
-#[schemars(extend("x-later" = true))]
 pub struct HashOn {
-    /// Which kind of hashing.
+    /// Which kind of hashing. Required.
     pub kind: Option<HashKind>,
-    /// What is hashed: `header:NAME`, `cookie:NAME` or `address`.
+    /// What is hashed: `header:NAME`, `cookie:NAME` or `address`; a request without it is balanced at random. Required.
     pub on: Option<String>,
 }
 
@@ -148,6 +150,15 @@ pub struct HashOn {
 pub enum HashKind {
     RingHash,
     Maglev,
+}
+
+/// Whether requests stay in the gateway's own zone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+#[allow(missing_docs, reason = "the words say it")]
+pub enum Zones {
+    Ignore,
+    Prefer,
 }
 
 /// When a request is sent again.
@@ -197,58 +208,17 @@ pub struct Limits {
     /// Requests in flight. Default 10,000.
     #[schemars(range(min = 1))]
     pub requests: Option<usize>,
+    /// Finds the limit of requests in flight by how latency rises with it. Default false.
+    #[schemars(extend("x-later" = true, "x-later-unless" = false))]
+    pub adaptive: Option<bool>,
     /// Longest wait for a connection. Default `1s`.
     pub queue: Option<Period>,
-}
-
-/// What counts against an endpoint.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct Classify {
-    /// Replies that are failures.
-    pub failure: Option<Vec<String>>,
-    /// Failures that may be retried.
-    pub retryable: Option<Vec<String>>,
 }
 
 /// A second request when the first one is slow.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Hedge {
-    /// After how long: a percentile such as `p95`, or a duration.
+    /// After how long: a percentile of the last minute, `p50` to `p99.9`, or a duration. Required.
     pub after: Option<String>,
-}
-
-/// When an endpoint is ejected.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct Breaker {
-    /// Failures in a row.
-    pub consecutive: Option<u32>,
-    /// Success rate under which it is ejected.
-    pub success_below: Option<Ratio>,
-    /// Time over which the success rate is taken.
-    pub window: Option<Period>,
-    /// Fewest requests in the window.
-    pub min_requests: Option<u32>,
-    /// How long it is ejected.
-    pub eject: Option<PeriodRange>,
-    /// Largest share of endpoints that may be ejected.
-    pub max_ejected: Option<Ratio>,
-}
-
-/// Active health checks.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct Health {
-    /// Path of an HTTP check.
-    pub path: Option<String>,
-    /// Time between two checks.
-    pub interval: Option<Period>,
-    /// Limit for one check.
-    pub timeout: Option<Period>,
-    /// Good checks in a row until it is healthy.
-    pub healthy: Option<u32>,
-    /// Bad checks in a row until it is unhealthy.
-    pub unhealthy: Option<u32>,
 }

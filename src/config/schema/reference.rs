@@ -113,6 +113,7 @@ fn kind(schema: &Value) -> String {
     match (schema["type"].as_str().unwrap(), schema.get("format").and_then(Value::as_str).unwrap_or_default()) {
         (_, "meshless-duration") => "duration".to_owned(),
         (_, "meshless-duration-range") => "durations".to_owned(),
+        (_, "meshless-rate") => "rate".to_owned(),
         (_, "meshless-ratio") => "share".to_owned(),
         (_, "meshless-size") => "size".to_owned(),
         ("array", _) => format!("list of {}s", kind(resolve(&schema["items"]))),

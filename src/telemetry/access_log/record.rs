@@ -8,7 +8,10 @@ use std::io::Write as _;
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
 
+use meshless_discovery::{Address, Target};
+
 use crate::telemetry::timestamp::Timestamp;
+use crate::telemetry::traces::context::TraceId;
 
 /// How lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,6 +29,8 @@ pub struct Record<'a> {
     pub time: SystemTime,
     /// Its id, the one in `x-request-id`.
     pub request_id: &'a str,
+    /// The trace that it is part of, recorded or not.
+    pub trace_id: Option<TraceId>,
     /// Listener that it came by.
     pub listener: &'a str,
     /// Address of the client; `None` for a Unix socket.
@@ -48,18 +53,61 @@ pub struct Record<'a> {
     pub bytes_out: u64,
     /// From the first byte of the head to the last one of the reply.
     pub duration: Duration,
+    /// From the choice of an endpoint to the head of its reply, over all tries; `None` where there was none.
+    pub upstream: Option<Duration>,
+    /// What is left of the time to the head of the reply: what this gateway added.
+    pub added: Duration,
+    /// What the client's own deadline left at the start.
+    pub deadline: Option<Duration>,
     /// Route that matched.
     pub route: &'a str,
     /// Service that it went to.
     pub service: &'a str,
+    /// Target that the endpoint was found by.
+    pub target: Option<&'a Target>,
     /// Endpoint that answered, or was tried last.
     pub endpoint: &'a str,
     /// How often it was sent.
     pub tries: u32,
+    /// Tries that failed, the first one first.
+    pub failed: &'a [FailedTry<'a>],
     /// Label of what went wrong, the same as in `meshless-error` and the metric.
     pub error: &'a str,
     /// The client went away before the end.
     pub is_cancelled: bool,
+}
+
+/// A try whose reply the client did not get.
+#[derive(Debug, Clone, Copy)]
+pub struct FailedTry<'a> {
+    /// Where it went.
+    pub endpoint: &'a Address,
+    /// Why it failed.
+    pub why: Why,
+}
+
+/// Why a try failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Why {
+    /// A label of ours.
+    Label(&'static str),
+    /// What the endpoint answered was tried again: its status, and where that says less its gRPC status.
+    Reply {
+        /// HTTP's.
+        status: u16,
+        /// gRPC's.
+        grpc: Option<u8>,
+    },
+}
+
+impl Display for Why {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Label(label) => formatter.write_str(label),
+            Self::Reply { grpc: Some(grpc), .. } => write!(formatter, "grpc_{grpc}"),
+            Self::Reply { status, grpc: None } => status.fmt(formatter),
+        }
+    }
 }
 
 impl Record<'_> {
@@ -78,6 +126,9 @@ impl Record<'_> {
         line.push(b'"');
         let mut object = Json(line);
         object.string("request_id", self.request_id);
+        if let Some(trace) = self.trace_id {
+            object.displayed("trace_id", trace);
+        }
         object.string("listener", self.listener);
         if let Some(client) = self.client {
             object.displayed("client", client);
@@ -95,10 +146,21 @@ impl Record<'_> {
         object.number("bytes_in", self.bytes_in);
         object.number("bytes_out", self.bytes_out);
         object.number("duration_ms", Milliseconds(self.duration));
+        if let Some(upstream) = self.upstream {
+            object.number("upstream_ms", Milliseconds(upstream));
+        }
+        object.number("added_ms", Milliseconds(self.added));
+        if let Some(deadline) = self.deadline {
+            object.number("deadline_ms", Milliseconds(deadline));
+        }
         object.string("route", self.route);
         object.string("service", self.service);
+        if let Some(target) = self.target {
+            object.string("target", &target.to_string());
+        }
         object.string("endpoint", self.endpoint);
         object.number("tries", self.tries);
+        object.failed(self.failed);
         object.string("error", self.error);
         if self.is_cancelled {
             object.number("cancelled", true);
@@ -135,16 +197,30 @@ impl Record<'_> {
         }
         pairs.number("bytes_in", self.bytes_in);
         pairs.number("bytes_out", self.bytes_out);
+        if let Some(upstream) = self.upstream {
+            pairs.number("upstream_ms", Milliseconds(upstream));
+        }
+        pairs.number("added_ms", Milliseconds(self.added));
+        if let Some(deadline) = self.deadline {
+            pairs.number("deadline_ms", Milliseconds(deadline));
+        }
         pairs.string("listener", self.listener);
         pairs.string("route", self.route);
         pairs.string("service", self.service);
+        if let Some(target) = self.target {
+            pairs.string("target", &target.to_string());
+        }
         pairs.string("endpoint", self.endpoint);
         pairs.number("tries", self.tries);
+        pairs.failed(self.failed);
         pairs.string("error", self.error);
         if self.is_cancelled {
             pairs.number("cancelled", true);
         }
         pairs.string("request_id", self.request_id);
+        if let Some(trace) = self.trace_id {
+            pairs.number("trace_id", trace);
+        }
     }
 }
 
@@ -179,6 +255,26 @@ impl Json<'_> {
         self.name(name);
         display(self.0, value);
     }
+
+    fn failed(&mut self, tries: &[FailedTry<'_>]) {
+        for (number, one) in tries.iter().enumerate() {
+            if number == 0 {
+                self.name("failed_tries");
+                self.0.push(b'[');
+            } else {
+                self.0.push(b',');
+            }
+            self.0.extend_from_slice(b"{\"endpoint\":\"");
+            // The path of a Unix socket may hold anything.
+            escape(self.0, &one.endpoint.to_string());
+            self.0.extend_from_slice(b"\",\"why\":\"");
+            display(self.0, one.why);
+            self.0.extend_from_slice(b"\"}");
+        }
+        if !tries.is_empty() {
+            self.0.push(b']');
+        }
+    }
 }
 
 /// ` key=value`, quoted where the value would not be one word.
@@ -208,6 +304,13 @@ impl Pairs<'_> {
     fn number(&mut self, name: &str, value: impl Display) {
         self.name(name);
         display(self.0, value);
+    }
+
+    fn failed(&mut self, tries: &[FailedTry<'_>]) {
+        if !tries.is_empty() {
+            let words: Vec<_> = tries.iter().map(|one| format!("{} {}", one.endpoint, one.why)).collect();
+            self.string("failed_tries", &words.join(", "));
+        }
     }
 }
 
@@ -254,6 +357,7 @@ fn unicode(line: &mut Vec<u8>, character: char) {
 
 #[cfg(test)]
 pub(super) mod tests {
+    use std::collections::BTreeMap;
     use std::time::UNIX_EPOCH;
 
     use super::*;
@@ -262,6 +366,7 @@ pub(super) mod tests {
         Record {
             time: UNIX_EPOCH + Duration::from_millis(1_790_771_696_789),
             request_id: "0198f2",
+            trace_id: None,
             listener: "in",
             client: Some([10, 0, 0, 7].into()),
             method: "GET",
@@ -273,10 +378,15 @@ pub(super) mod tests {
             bytes_in: 0,
             bytes_out: 1024,
             duration: Duration::from_micros(12_345),
+            upstream: Some(Duration::from_micros(11_900)),
+            added: Duration::from_micros(45),
+            deadline: None,
             route: "api-v1",
             service: "api",
+            target: None,
             endpoint: "10.0.0.9:8080",
             tries: 1,
+            failed: &[],
             error: "",
             is_cancelled: false,
         }
@@ -295,11 +405,55 @@ pub(super) mod tests {
             concat!(
                 r#"{"time":"2026-09-30T12:34:56.789Z","request_id":"0198f2","listener":"in","client":"10.0.0.7","#,
                 r#""method":"GET","host":"api.example.com","path":"/v1/things","protocol":"http/1.1","status":200,"#,
-                r#""bytes_in":0,"bytes_out":1024,"duration_ms":12.345,"route":"api-v1","service":"api","#,
+                r#""bytes_in":0,"bytes_out":1024,"duration_ms":12.345,"upstream_ms":11.900,"added_ms":0.045,"#,
+                r#""route":"api-v1","service":"api","#,
                 r#""endpoint":"10.0.0.9:8080","tries":1}"#,
                 "\n"
             )
         );
+    }
+
+    #[test]
+    fn tries_that_failed_stand_in_their_order_with_what_is_known_of_the_trace_and_the_deadline() {
+        let (endpoints, target) = (
+            ["10.0.0.9:8080", "unix:/run/a \"b\".sock"],
+            Target { backend: "consul".to_owned(), path: "api".to_owned(), options: BTreeMap::new() },
+        );
+        let endpoints = endpoints.map(|text| text.parse::<Address>().unwrap());
+        let failed = [
+            FailedTry { endpoint: &endpoints[0], why: Why::Label("connect_failed") },
+            FailedTry { endpoint: &endpoints[0], why: Why::Reply { status: 200, grpc: Some(14) } },
+            FailedTry { endpoint: &endpoints[1], why: Why::Reply { status: 503, grpc: None } },
+        ];
+        let record = Record {
+            tries: 4,
+            failed: &failed,
+            target: Some(&target),
+            deadline: Some(Duration::from_millis(250)),
+            trace_id: Some(TraceId::from_random(1, 2)),
+            ..record()
+        };
+        let line: serde_json::Value = serde_json::from_str(&written(&record, Format::Json)).unwrap();
+        assert_eq!(
+            line["failed_tries"],
+            serde_json::json!([
+                { "endpoint": "10.0.0.9:8080", "why": "connect_failed" },
+                { "endpoint": "10.0.0.9:8080", "why": "grpc_14" },
+                { "endpoint": "unix:/run/a \"b\".sock", "why": "503" },
+            ])
+        );
+        assert_eq!(line["target"], "consul/api");
+        assert_eq!(line["deadline_ms"], 250.0);
+        assert_eq!(line["trace_id"], "00000000000000010000000000000002");
+        let text = written(&record, Format::Text);
+        assert!(text.contains(" deadline_ms=250.000 listener=in "), "{text}");
+        assert!(
+            text.contains(
+                r#"failed_tries="10.0.0.9:8080 connect_failed, 10.0.0.9:8080 grpc_14, unix:/run/a \"b\".sock 503""#
+            ),
+            "{text}"
+        );
+        assert!(text.contains(" trace_id=00000000000000010000000000000002\n"), "{text}");
     }
 
     #[test]
@@ -318,7 +472,8 @@ pub(super) mod tests {
             written(&failed, Format::Text),
             concat!(
                 r#"2026-09-30T12:34:56.789Z - "GET api.example.com /v1/things http/1.1" 503 12.345ms grpc_status=14 "#,
-                r#"bytes_in=0 bytes_out=1024 listener=in route="two words" service=api tries=1 error=no-endpoint "#,
+                r#"bytes_in=0 bytes_out=1024 upstream_ms=11.900 added_ms=0.045 listener=in route="two words" service=api "#,
+                r#"tries=1 error=no-endpoint "#,
                 "cancelled=true request_id=0198f2\n"
             )
         );

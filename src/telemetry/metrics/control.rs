@@ -1,6 +1,6 @@
 //! The counters of the control side: configuration, discovery, panics.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use super::{Age, Gauge, Registry, SharedCounter, families};
@@ -15,6 +15,11 @@ pub struct ControlMetrics {
     last_reload_success: Gauge,
     version: Gauge,
     panics: SharedCounter,
+    live_names: Gauge,
+    names_full: SharedCounter,
+    names_unusable: SharedCounter,
+    /// Made where there is a limit.
+    memory: Arc<OnceLock<[Gauge; 3]>>,
     _build: Gauge,
 }
 
@@ -31,6 +36,10 @@ impl ControlMetrics {
             last_reload_success: registry.gauge(&families::CONFIG_LAST_RELOAD_SUCCESS, []),
             version: registry.gauge(&families::CONFIG_VERSION, []),
             panics: registry.shared_counter(&families::PANICS, []),
+            live_names: registry.gauge(&families::LIVE_NAMES, []),
+            names_full: registry.shared_counter(&families::NAMES_REFUSED, ["full"]),
+            names_unusable: registry.shared_counter(&families::NAMES_REFUSED, ["unusable"]),
+            memory: Arc::default(),
             _build: build,
         }
     }
@@ -59,9 +68,47 @@ impl ControlMetrics {
         self.last_reload_success.set(0.0);
     }
 
+    /// So many logical names and override targets are in use.
+    pub fn live_names(&self, count: usize) {
+        self.live_names.set(count as f64);
+    }
+
+    /// A logical name or override target was refused because as many as may be are in use.
+    pub fn name_refused_full(&self) {
+        self.names_full.increment();
+    }
+
+    /// A logical name or override target was refused because what it stands for cannot be opened.
+    pub fn name_refused_unusable(&self) {
+        self.names_unusable.increment();
+    }
+
     /// Returns the counter of panics, for the panic hook.
     pub fn panics(&self) -> SharedCounter {
         self.panics.clone()
+    }
+
+    /// How much memory is used and allowed, in bytes, and what is refused for it: 0 nothing, 1 connections, 2 requests too.
+    pub fn memory(&self, used: u64, limit: u64, pressure: u8) {
+        let gauges = self.memory.get_or_init(|| {
+            let gauge = |family| self.registry.gauge(family, []);
+            [&families::MEMORY_USED, &families::MEMORY_LIMIT, &families::MEMORY_PRESSURE].map(gauge)
+        });
+        for (gauge, value) in gauges.iter().zip([used as f64, limit as f64, f64::from(pressure)]) {
+            gauge.set(value);
+        }
+    }
+
+    /// A health check of an endpoint of `service` had a result. Checks come at their own cadence, so the look-up does
+    /// not matter.
+    pub fn health_checked(&self, service: &str, is_good: bool) {
+        let result = if is_good { "good" } else { "bad" };
+        self.registry.shared_counter(&families::HEALTH_CHECKS, [service, result]).increment();
+    }
+
+    /// A good health check ended an ejection.
+    pub fn returned_by_check(&self, service: &str) {
+        self.registry.shared_counter(&families::RETURNS, [service, "check"]).increment();
     }
 
     /// Returns what is counted for one target of a backend; its age begins at `now`.

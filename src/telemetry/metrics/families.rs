@@ -45,6 +45,48 @@ pub static RESPONSE_LATENCY: Family<Buckets, 3> = Family {
     },
 };
 
+/// Bounds in microseconds from 50 µs: what a proxy adds is less than a millisecond.
+pub static ADDED_LATENCY: Family<Buckets, 1> = Family {
+    name: "meshless_added_latency_seconds",
+    help: "Time to the head of a reply that was not spent on tries: what this gateway added, pauses before retries included.",
+    labels: ["service"],
+    kind: Buckets {
+        unit: 1_000_000,
+        bounds: &[50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000],
+    },
+};
+
+/// Bounds are the usual ones of Prometheus' clients, with a minute for streams.
+pub static REQUEST_DURATION: Family<Buckets, 1> = Family {
+    name: "meshless_request_duration_seconds",
+    help: "Time from the first byte of a request to the last one of its reply.",
+    labels: ["service"],
+    kind: Buckets {
+        unit: 1_000_000,
+        bounds: &[
+            1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000, 2_500_000, 5_000_000,
+            10_000_000, 60_000_000,
+        ],
+    },
+};
+
+family!(
+    IN_FLIGHT,
+    Gauges,
+    1,
+    "meshless_requests_in_flight",
+    ["service"],
+    "Requests that are in flight at the endpoints of a service."
+);
+family!(
+    RETRY_BUDGET,
+    Gauges,
+    1,
+    "meshless_retry_budget",
+    ["service"],
+    "Retries that the budget of a service allows now."
+);
+
 family!(
     TCP_OPENED,
     Counts,
@@ -102,6 +144,14 @@ family!(
     "Requests that were not sent at all and went to another connection; they spend no retry budget."
 );
 family!(
+    MIRRORS,
+    Counts,
+    2,
+    "meshless_mirror_total",
+    ["route", "result"],
+    "Copies for the mirror of a route: sent, or not because the body was too large or too many were under way."
+);
+family!(
     MALFORMED,
     Counts,
     2,
@@ -140,6 +190,46 @@ pub static CONNECT_DURATION: Family<Buckets, 1> = Family {
     },
 };
 
+family!(
+    EJECTIONS,
+    Counts,
+    3,
+    "meshless_ejection_total",
+    ["service", "reason", "cause"],
+    "Endpoints that were ejected, by the rule and by the failure that tipped the scales."
+);
+family!(
+    EJECTIONS_SPARED,
+    Counts,
+    2,
+    "meshless_ejection_spared_total",
+    ["service", "reason"],
+    "Failures that would have ejected an endpoint if `breaker.max_ejected` had not been reached."
+);
+family!(
+    PROBES,
+    Counts,
+    1,
+    "meshless_probe_total",
+    ["service"],
+    "Requests that were sent to an ejected endpoint to find out whether it is back."
+);
+family!(
+    RETURNS,
+    Counts,
+    2,
+    "meshless_return_total",
+    ["service", "by"],
+    "Endpoints that came back from an ejection, by their probe or by a health check."
+);
+family!(
+    HEALTH_CHECKS,
+    Counts,
+    2,
+    "meshless_health_check_total",
+    ["service", "result"],
+    "Active health checks of endpoints, by result."
+);
 family!(
     CONFIG_RELOADS,
     Counts,
@@ -181,6 +271,22 @@ family!(
     "Answers that a backend failed to give."
 );
 family!(
+    LIVE_NAMES,
+    Gauges,
+    0,
+    "meshless_live_names",
+    [],
+    "Logical names and targets of overrides that are in use; at most 1,000."
+);
+family!(
+    NAMES_REFUSED,
+    Counts,
+    1,
+    "meshless_live_names_refused_total",
+    ["reason"],
+    "Logical names and targets of overrides that were asked for and not opened: full or unusable."
+);
+family!(
     ENDPOINTS,
     Gauges,
     2,
@@ -189,12 +295,85 @@ family!(
     "Endpoints of a service, by what may be done with them."
 );
 family!(
+    ENDPOINT_IN_FLIGHT,
+    Gauges,
+    3,
+    "meshless_endpoint_requests_in_flight",
+    ["service", "target", "endpoint"],
+    "Requests that are in flight at an endpoint; asked for by `?endpoints=SERVICE`."
+);
+family!(
+    ENDPOINT_LATENCY,
+    Gauges,
+    3,
+    "meshless_endpoint_latency_seconds",
+    ["service", "target", "endpoint"],
+    "Estimate of an endpoint's latency that balancing goes by; asked for by `?endpoints=SERVICE`."
+);
+family!(
+    ENDPOINT_CONNECTIONS,
+    Gauges,
+    3,
+    "meshless_endpoint_connections",
+    ["service", "target", "endpoint"],
+    "Connections to an endpoint that are open; asked for by `?endpoints=SERVICE`."
+);
+family!(
+    ENDPOINT_EJECTED,
+    Gauges,
+    3,
+    "meshless_endpoint_ejected",
+    ["service", "target", "endpoint"],
+    "1 if an endpoint failed and gets no request but a probe; asked for by `?endpoints=SERVICE`."
+);
+family!(
+    ENDPOINT_USABLE,
+    Gauges,
+    3,
+    "meshless_endpoint_usable",
+    ["service", "target", "endpoint"],
+    "1 if an endpoint may be picked, 0 if it gets nothing, as `/endpoints` explains; asked for by `?endpoints=SERVICE`."
+);
+family!(
     ACCESS_LOG_DROPPED,
     Counts,
     1,
     "meshless_access_log_dropped_total",
     ["reason"],
     "Lines of the access log that were lost: the queue was full, or writing failed."
+);
+family!(
+    MEMORY_USED,
+    Gauges,
+    0,
+    "meshless_memory_used_bytes",
+    [],
+    "Memory that is used, as it counts against the limit; only where there is one."
+);
+family!(
+    MEMORY_LIMIT,
+    Gauges,
+    0,
+    "meshless_memory_limit_bytes",
+    [],
+    "Memory that may be used: `node.memory`, else the limit of the control group."
+);
+family!(
+    MEMORY_PRESSURE,
+    Gauges,
+    0,
+    "meshless_memory_pressure",
+    [],
+    "What is refused because memory is short: 0 nothing, 1 connections, 2 requests too."
+);
+family!(TRACES_EXPORTED, Counts, 0, "meshless_traces_exported_total", [], "Spans that the trace collector took.");
+family!(
+    TRACES_DROPPED,
+    Counts,
+    1,
+    "meshless_traces_dropped_total",
+    ["reason"],
+    "Spans that were lost: the queue was full, or the collector was unreachable, refused them, or was too slow at the end."
 );
 family!(PANICS, Counts, 0, "meshless_panic_total", [], "Tasks that ended in a panic.");
 family!(
@@ -235,11 +414,15 @@ family!(PROCESS_THREADS, Gauges, 0, "process_threads", [], "Threads of this proc
 family!(BUILD_INFO, Gauges, 1, "proxy_build_info", ["version"], "Always 1; the labels say which build runs.");
 
 /// Returns all of them.
-pub fn all() -> [Description; 30] {
-    [
+pub fn all() -> Vec<Description> {
+    vec![
         REQUESTS.describe(),
         RESPONSES.describe(),
         RESPONSE_LATENCY.describe(),
+        ADDED_LATENCY.describe(),
+        REQUEST_DURATION.describe(),
+        IN_FLIGHT.describe(),
+        RETRY_BUDGET.describe(),
         TCP_OPENED.describe(),
         TCP_CLOSED.describe(),
         TCP_OPEN.describe(),
@@ -251,13 +434,27 @@ pub fn all() -> [Description; 30] {
         REFUSED.describe(),
         CONNECTS.describe(),
         CONNECT_DURATION.describe(),
+        EJECTIONS.describe(),
+        EJECTIONS_SPARED.describe(),
+        PROBES.describe(),
+        RETURNS.describe(),
+        HEALTH_CHECKS.describe(),
         CONFIG_RELOADS.describe(),
         CONFIG_LAST_RELOAD_SUCCESS.describe(),
         CONFIG_VERSION.describe(),
         SNAPSHOT_AGE.describe(),
         DISCOVERY_ERRORS.describe(),
+        LIVE_NAMES.describe(),
+        NAMES_REFUSED.describe(),
         ENDPOINTS.describe(),
+        ENDPOINT_IN_FLIGHT.describe(),
+        ENDPOINT_LATENCY.describe(),
+        ENDPOINT_CONNECTIONS.describe(),
+        ENDPOINT_EJECTED.describe(),
+        ENDPOINT_USABLE.describe(),
         ACCESS_LOG_DROPPED.describe(),
+        TRACES_EXPORTED.describe(),
+        TRACES_DROPPED.describe(),
         PANICS.describe(),
         METRIC_OVERFLOW.describe(),
         PROCESS_CPU.describe(),

@@ -10,6 +10,9 @@ static COUNTED: Family<Counts, 1> =
     Family { name: "counted_total", help: "Counts.", labels: ["service"], kind: Counts };
 static LEVELLED: Family<Gauges, 1> = Family { name: "levelled", help: "Levels.", labels: ["service"], kind: Gauges };
 
+const TIMES: Times =
+    Times { first_byte: Duration::from_millis(3), added: Duration::from_micros(70), total: Duration::from_millis(4) };
+
 fn count(samples: &Samples, name: &str, labels: &[&str]) -> u64 {
     match samples.value(name, labels) {
         Some(Value::Count(count)) => *count,
@@ -184,7 +187,7 @@ fn a_request_is_counted_by_how_it_ended() {
         (StatusCode::OK, "reset"),
     ] {
         series.begin();
-        series.end(outcome(status, error), Duration::from_millis(3));
+        series.end(outcome(status, error), &TIMES);
     }
     let samples = registry.gather(now);
     assert_eq!(count(&samples, "request_total", &["outbound", "in", "web"]), 4);
@@ -206,10 +209,10 @@ fn statuses_that_an_endpoint_makes_up_are_bounded() {
     let registry = Registry::new(now);
     let series = WorkerMetrics::new(&registry).request(Direction::Outbound, "in", "web");
     for status in 200..500 {
-        series.end(outcome(StatusCode::from_u16(status).unwrap(), ""), Duration::ZERO);
+        series.end(outcome(StatusCode::from_u16(status).unwrap(), ""), &TIMES);
     }
     let ok = outcome(StatusCode::OK, "");
-    series.end(Outcome { grpc_status: Some(999), ..ok }, Duration::ZERO);
+    series.end(Outcome { grpc_status: Some(999), ..ok }, &TIMES);
     let samples = registry.gather(now);
     let listed = samples.families().find(|family| family.description.name == "response_total").unwrap();
     assert_eq!(listed.samples.len(), RequestSeries::MOST_OUTCOMES + 2);

@@ -49,6 +49,8 @@ impl WorkerMetrics {
         Rc::new(RequestSeries {
             requests: self.registry.counter(&families::REQUESTS, labels),
             latency: self.registry.histogram(&families::RESPONSE_LATENCY, labels),
+            added: self.registry.histogram(&families::ADDED_LATENCY, [service]),
+            duration: self.registry.histogram(&families::REQUEST_DURATION, [service]),
             outcomes: RefCell::default(),
             registry: Arc::clone(&self.registry),
             direction,
@@ -74,7 +76,17 @@ impl WorkerMetrics {
             connect_duration: self.registry.histogram(&families::CONNECT_DURATION, [service]),
             retries: ByReason::new(&self.registry, &families::RETRIES, service),
             connects: ByReason::new(&self.registry, &families::CONNECTS, service),
+            spared: ByReason::new(&self.registry, &families::EJECTIONS_SPARED, service),
+            returns: ByReason::new(&self.registry, &families::RETURNS, service),
+            probes: self.registry.counter(&families::PROBES, [service]),
+            registry: Arc::clone(&self.registry),
+            service: service.into(),
         })
+    }
+
+    /// Returns the counter of copies that a route's mirror made, or did not.
+    pub fn mirror(&self, route: &str, result: &'static str) -> Counter {
+        self.registry.counter(&families::MIRRORS, [route, result])
     }
 
     /// Returns what is counted for a listener besides requests.
@@ -134,11 +146,24 @@ pub struct Outcome {
     pub error: &'static str,
 }
 
+/// How long an exchange took, from the first byte of the request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Times {
+    /// Until the head of the reply was there, ours or an endpoint's.
+    pub first_byte: Duration,
+    /// The part of that which no endpoint took.
+    pub added: Duration,
+    /// Until the last byte of the reply.
+    pub total: Duration,
+}
+
 /// Requests of one listener to one service, of one worker.
 #[derive(Debug)]
 pub struct RequestSeries {
     requests: Counter,
     latency: Histogram,
+    added: Histogram,
+    duration: Histogram,
     outcomes: RefCell<Vec<(Outcome, Counter)>>,
     registry: Arc<Registry>,
     direction: Direction,
@@ -156,9 +181,11 @@ impl RequestSeries {
         self.requests.increment();
     }
 
-    /// The exchange ended; `first_byte` is the time until the head of the reply was there, ours or an endpoint's.
-    pub fn end(&self, outcome: Outcome, first_byte: Duration) {
-        self.latency.observe(first_byte);
+    /// The exchange ended.
+    pub fn end(&self, outcome: Outcome, times: &Times) {
+        self.latency.observe(times.first_byte);
+        self.added.observe(times.added);
+        self.duration.observe(times.total);
         let mut outcomes = self.outcomes.borrow_mut();
         match outcomes.iter().position(|(known, _)| *known == outcome) {
             Some(at) => {
@@ -252,6 +279,11 @@ pub struct ServiceSeries {
     connect_duration: Histogram,
     retries: ByReason,
     connects: ByReason,
+    spared: ByReason,
+    returns: ByReason,
+    probes: Counter,
+    registry: Arc<Registry>,
+    service: Box<str>,
 }
 
 impl ServiceSeries {
@@ -274,6 +306,27 @@ impl ServiceSeries {
     /// A connection was not made; `result` is the label of the failure.
     pub fn connect_failed(&self, result: &'static str) {
         self.connects.increment(result);
+    }
+
+    /// An endpoint was ejected by this rule; `cause` is the failure that tipped the scales. It is rare enough to be
+    /// looked up.
+    pub fn ejected(&self, reason: &'static str, cause: &'static str) {
+        self.registry.shared_counter(&families::EJECTIONS, [&self.service, reason, cause]).increment();
+    }
+
+    /// An endpoint would have been ejected if not too many others were.
+    pub fn spared(&self, reason: &'static str) {
+        self.spared.increment(reason);
+    }
+
+    /// A request is the probe of an ejected endpoint.
+    pub fn probed(&self) {
+        self.probes.increment();
+    }
+
+    /// An ejected endpoint is back, because its probe was good.
+    pub fn returned(&self) {
+        self.returns.increment("probe");
     }
 }
 

@@ -14,7 +14,7 @@ const OPEN_FILES: usize = 16_384;
 /// Runs this program again with `arguments`, inside a new network where we may make one.
 ///
 /// The network lives as long as that process: nothing is left behind, whatever happens.
-pub(super) fn enter(arguments: &[String]) -> anyhow::Result<()> {
+pub(crate) fn enter(arguments: &[String]) -> anyhow::Result<()> {
     let ourselves = std::env::current_exe().context("find this program")?;
     let limit = format!("--nofile={OPEN_FILES}");
     let mut command = if rustix::process::geteuid().is_root() {
@@ -33,7 +33,7 @@ pub(super) fn enter(arguments: &[String]) -> anyhow::Result<()> {
 }
 
 /// Brings loopback up and fixes congestion control: bbr, a common default, halves bulk efficiency on loopback.
-pub(super) fn prepare() -> anyhow::Result<()> {
+pub(crate) fn prepare() -> anyhow::Result<()> {
     if !rustix::process::geteuid().is_root() {
         return Ok(());
     }

@@ -13,11 +13,12 @@ fn survives(name: &'static str, text: &str) {
     }
 }
 
-const SEEDS: [&str; 4] = [
+const SEEDS: [&str; 5] = [
     include_str!("../../../../examples/failover-and-split.toml"),
     include_str!("../../../../examples/tls-termination.toml"),
     include_str!("../../../../examples/tcp-and-passthrough.toml"),
     include_str!("../../../../examples/file-discovery.toml"),
+    include_str!("../../../../examples/tracing.toml"),
 ];
 
 proptest! {
