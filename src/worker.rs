@@ -102,6 +102,9 @@ struct State {
     listening: HashMap<Arc<str>, Listening>,
     /// Listeners that are gone and whose last connections are not.
     leaving: Vec<Rc<Local>>,
+    /// Handed over by a worker that heard of a listener before this one did, and since which sweep they wait.
+    early: Vec<(u64, Handoff)>,
+    sweeps: u64,
     /// How short memory was when it was last looked at.
     memory: Level,
 }
@@ -110,8 +113,16 @@ async fn run(parts: Parts, mut commands: mpsc::UnboundedReceiver<Command>) {
     let Parts { number, table, telemetry, seed, epoch, held_failed, wanted, pressure, crew, mut handoffs } = parts;
     let random = fastrand::Rng::with_seed(seed);
     let context = WorkerContext::new(table, telemetry.worker(), random, epoch, held_failed, wanted, pressure);
-    let mut state =
-        State { context, crew, number, listening: HashMap::new(), leaving: Vec::new(), memory: Level::Enough };
+    let mut state = State {
+        context,
+        crew,
+        number,
+        listening: HashMap::new(),
+        leaving: Vec::new(),
+        early: Vec::new(),
+        sweeps: 0,
+        memory: Level::Enough,
+    };
     let mut sweep = tokio::time::interval(SWEEP);
     sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -149,6 +160,7 @@ impl State {
             // Same name, another address: the old sockets retire.
             self.leave(before);
         }
+        self.adopt_early();
     }
 
     fn local(&self, shared: Arc<Shared>) -> (Rc<Local>, DrainTrigger) {
@@ -176,6 +188,7 @@ impl State {
                 self.leave(before);
             }
         }
+        self.adopt_early();
     }
 
     fn retire(&mut self, name: &str) {
@@ -198,21 +211,49 @@ impl State {
     }
 
     fn adopt(&mut self, handoff: Handoff) {
+        match self.known(&handoff) {
+            Some(local) => listener::adopt(local, handoff),
+            // The other worker has heard of its listener before us, or of its end after us.
+            None => self.early.push((self.sweeps, handoff)),
+        }
+    }
+
+    fn known(&self, handoff: &Handoff) -> Option<Rc<Local>> {
         let listening = self.listening.values().map(|listening| listening.place.borrow().clone());
         let mut here = listening.chain(self.leaving.iter().cloned());
-        let known = here.find(|local| Arc::ptr_eq(&local.shared, &handoff.shared));
-        drop(here);
-        let local = known.unwrap_or_else(|| {
-            // The other worker has heard of its listener before us, or of its end after us: one request, in order.
-            let (local, end) = self.local(handoff.shared.clone());
-            end.begin();
-            self.leaving.push(local.clone());
-            local
-        });
-        listener::adopt(local, handoff);
+        here.find(|local| Arc::ptr_eq(&local.shared, &handoff.shared))
+    }
+
+    /// A listener was heard of: what came too early for it is served.
+    fn adopt_early(&mut self) {
+        for (since, handoff) in std::mem::take(&mut self.early) {
+            match self.known(&handoff) {
+                Some(local) => listener::adopt(local, handoff),
+                None => self.early.push((since, handoff)),
+            }
+        }
+    }
+
+    /// Serves what was handed over for a listener that is gone, if it waits since before a sweep: one request, in order.
+    fn adopt_late(&mut self, before: u64) {
+        for (since, handoff) in std::mem::take(&mut self.early) {
+            if since >= before {
+                self.early.push((since, handoff));
+                continue;
+            }
+            let local = self.known(&handoff).unwrap_or_else(|| {
+                let (local, end) = self.local(handoff.shared.clone());
+                end.begin();
+                self.leaving.push(local.clone());
+                local
+            });
+            listener::adopt(local, handoff);
+        }
     }
 
     fn sweep(&mut self, now: Instant) {
+        self.adopt_late(self.sweeps);
+        self.sweeps += 1;
         // What another worker is about to hand over counts as open too.
         self.leaving.retain(|local| local.shared.open() > 0);
         self.context.sweep(now);
@@ -252,13 +293,17 @@ impl State {
         while let Ok(handoff) = handoffs.try_recv() {
             self.adopt(handoff);
         }
+        self.adopt_late(u64::MAX);
         for listening in self.listening.values() {
             listening.end.begin();
         }
         let mut look = tokio::time::interval(std::time::Duration::from_millis(10));
         while self.crew.load(self.number) > 0 && Instant::now() < until {
             tokio::select! {
-                Some(handoff) = handoffs.recv() => self.adopt(handoff),
+                Some(handoff) = handoffs.recv() => {
+                    self.adopt(handoff);
+                    self.adopt_late(u64::MAX);
+                }
                 _ = look.tick() => {}
             }
         }

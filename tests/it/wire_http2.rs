@@ -866,3 +866,29 @@ fn a_thousand_requests_on_many_streams_get_their_own_replies() {
         }
     });
 }
+
+/// A worker that has heard of the listener hands connections to one that has not yet; told to leave at once, they would
+/// fail all that is asked on them.
+#[test]
+fn connections_that_come_while_workers_start_are_served_like_any() {
+    run(async {
+        for _ in 0..20 {
+            let gateway = gateway::with(
+                "[[listeners]]\nname = \"edge\"\nlisten = \"127.0.0.1:0\"\n\
+                 [[routes]]\nrespond = { status = 200, body = \"here\" }",
+            )
+            .workers(4)
+            .start();
+            let address = gateway.address("edge");
+            let clients: Vec<_> = (0..16).map(|_| tokio::spawn(h2_client(address))).collect();
+            for client in clients {
+                let client = client.await.unwrap();
+                for _ in 0..2 {
+                    let mut ready = client.clone().ready().await.unwrap();
+                    let (response, _) = ready.send_request(request("GET", "/").body(()).unwrap(), true).unwrap();
+                    assert_eq!(response.await.unwrap().status().as_u16(), 200);
+                }
+            }
+        }
+    });
+}
