@@ -1,24 +1,38 @@
 //! What a backend needs to be told, and the only way to open one.
 
+mod aws;
+mod consul;
+mod kubernetes;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-#[cfg(feature = "dns")]
-use crate::dns;
 use crate::{Backend, Snapshot, Target, TargetError, file, inline};
+
+pub use aws::{AwsConfig, CloudmapConfig, EcsConfig};
+pub use consul::{ConsulConfig, ConsulConsistency};
+pub use kubernetes::{KubernetesAddresses, KubernetesConfig};
 
 /// `[discovery.NAME]`, checked: which kind of backend it is and what that kind needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Config {
+    /// Services of AWS Cloud Map.
+    Cloudmap(CloudmapConfig),
+    /// Services of Consul.
+    Consul(ConsulConfig),
     /// Names of DNS; needs no table, the defaults are the system's resolvers.
     Dns(DnsConfig),
+    /// Tasks of AWS ECS.
+    Ecs(EcsConfig),
     /// Endpoints in files.
     File {
         /// A file that ends in `.toml`, `.yaml`, `.yml` or `.json`, or a directory of such files.
         path: PathBuf,
     },
+    /// Services of Kubernetes.
+    Kubernetes(KubernetesConfig),
     /// Endpoints that stand in the target itself; needs no table.
     Static,
 }
@@ -79,18 +93,53 @@ pub struct OpenError {
 
 /// Opens the backend called `name`. Does no IO: a backend that is not there yet is an error of its sources.
 pub fn open(name: &str, config: &Config) -> Result<Arc<dyn Backend>, OpenError> {
+    let refused = |problem: &str| OpenError { name: name.to_owned(), problem: problem.to_owned() };
     match config {
+        #[cfg(feature = "cloudmap")]
+        Config::Cloudmap(config) => Ok(Arc::new(crate::cloudmap::Cloudmap::new(config))),
+        #[cfg(feature = "consul")]
+        Config::Consul(config) => Ok(Arc::new(crate::consul::Consul::new(config))),
         #[cfg(feature = "dns")]
-        Config::Dns(config) => Ok(Arc::new(dns::Dns::new(config))),
-        #[cfg(not(feature = "dns"))]
-        Config::Dns(_) => {
-            Err(OpenError { name: name.to_owned(), problem: "this build has no `dns` backend".to_owned() })
-        }
+        Config::Dns(config) => Ok(Arc::new(crate::dns::Dns::new(config))),
+        #[cfg(feature = "ecs")]
+        Config::Ecs(config) => Ok(Arc::new(crate::ecs::Ecs::new(config))),
         Config::File { path } if path.as_os_str().is_empty() => {
-            Err(OpenError { name: name.to_owned(), problem: "`path` is empty; name a file or a directory".to_owned() })
+            Err(refused("`path` is empty; name a file or a directory"))
         }
         Config::File { path } => Ok(Arc::new(file::File::new(path.clone()))),
+        #[cfg(feature = "kubernetes")]
+        Config::Kubernetes(config) => Ok(Arc::new(crate::kubernetes::Kubernetes::new(config))),
         Config::Static => Ok(Arc::new(inline::Inline)),
+        #[allow(unreachable_patterns, reason = "a build with every feature has them all")]
+        _ => Err(refused(&format!("this build has no `{}` backend", config.kind()))),
+    }
+}
+
+impl Config {
+    /// Returns what kind of backend it is, in the word that `type` takes.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Cloudmap(_) => "cloudmap",
+            Self::Consul(_) => "consul",
+            Self::Dns(_) => "dns",
+            Self::Ecs(_) => "ecs",
+            Self::File { .. } => "file",
+            Self::Kubernetes(_) => "kubernetes",
+            Self::Static => "static",
+        }
+    }
+
+    /// Tells whether this build has that kind of backend.
+    pub fn is_built(kind: &str) -> bool {
+        match kind {
+            "cloudmap" => cfg!(feature = "cloudmap"),
+            "consul" => cfg!(feature = "consul"),
+            "dns" => cfg!(feature = "dns"),
+            "ecs" => cfg!(feature = "ecs"),
+            "kubernetes" => cfg!(feature = "kubernetes"),
+            "file" | "static" => true,
+            _ => false,
+        }
     }
 }
 

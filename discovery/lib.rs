@@ -5,14 +5,24 @@
 //! debug: the one runner (`follow` in the engine) deals with failure, for every backend alike.
 
 mod address;
+mod calls;
+#[cfg(feature = "cloudmap")]
+mod cloudmap;
 mod config;
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
+#[cfg(feature = "consul")]
+mod consul;
 #[cfg(feature = "dns")]
 mod dns;
+#[cfg(feature = "ecs")]
+mod ecs;
 mod error;
 mod file;
+mod finding;
 mod inline;
+#[cfg(feature = "kubernetes")]
+mod kubernetes;
 mod snapshot;
 mod target;
 
@@ -21,18 +31,36 @@ use std::fmt;
 pub use async_trait::async_trait;
 
 pub use address::{Address, AddressError};
-pub use config::{Config, DnsConfig, DnsFamily, OpenError, check, open, written};
+pub use calls::Calls;
+pub use config::{
+    AwsConfig, CloudmapConfig, Config, ConsulConfig, ConsulConsistency, DnsConfig, DnsFamily, EcsConfig,
+    KubernetesAddresses, KubernetesConfig, OpenError, check, open, written,
+};
 pub use error::{Error, TargetError};
 pub use file::fixtures;
+pub use finding::{Finding, Verdict};
 pub use snapshot::{AppProtocol, Endpoint, Health, Snapshot, SnapshotError};
 pub use target::Target;
 
 /// One configured backend.
 ///
 /// It may share one connection or poller among its sources.
+#[async_trait]
 pub trait Backend: fmt::Debug + Send + Sync {
     /// Opens a source for a target of its own, or says what is wrong with the target. Does no IO.
     fn source(&self, target: &Target) -> Result<Box<dyn Source>, TargetError>;
+
+    /// Looks whether its place is reachable, takes the credentials and permits every call that a source makes (a dry
+    /// call each), for `meshless doctor`. `targets` are those that the configuration names. Answers within 10 s.
+    async fn examine(&self, targets: &[Target]) -> Vec<Finding> {
+        let _ = targets;
+        Vec::new()
+    }
+
+    /// Returns how often it asked its place.
+    fn calls(&self) -> Calls {
+        Calls::default()
+    }
 }
 
 /// Waits for change in what a backend knows about one target.

@@ -314,9 +314,5 @@ pub(super) fn can_open(config: &Config, target: &Target) -> bool {
 }
 
 pub(super) fn discovery_config(config: Option<&BackendConfig>) -> meshless_discovery::Config {
-    match config {
-        None => meshless_discovery::Config::Static,
-        Some(BackendConfig::Dns(Dns(config))) => meshless_discovery::Config::Dns(config.clone()),
-        Some(BackendConfig::File { path }) => meshless_discovery::Config::File { path: path.clone() },
-    }
+    config.map_or(meshless_discovery::Config::Static, BackendConfig::to_discovery)
 }

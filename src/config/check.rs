@@ -114,7 +114,7 @@ impl Check<'_> {
     fn config(&mut self, raw: &Raw, surroundings: &dyn Surroundings) -> Option<Config> {
         let node = self.node(raw.node.as_ref(), surroundings);
         let admin = self.admin(raw.admin.as_ref());
-        let discovery = self.discovery(&raw.discovery);
+        let discovery = self.discovery(&raw.discovery, surroundings);
         let root = Path::default();
         let defaults = self.policies(raw.defaults.as_ref(), &super::Policies::default(), &root.key("defaults"));
         let services = self.services(&raw.services, &defaults);
@@ -167,6 +167,14 @@ impl Check<'_> {
     fn has_key(&self, table: &str, key: &str) -> bool {
         let table = self.tree.child(&Step::Key(table.to_owned()));
         table.is_some_and(|table| table.child(&Step::Key(key.to_owned())).is_some())
+    }
+
+    /// Says whether a table within a table has a key, right or wrong.
+    fn has_key_below(&self, [table, name]: [&str; 2], key: &str) -> bool {
+        let below =
+            |tree: Option<&'_ Tree>, key: &str| tree.and_then(|tree| tree.child(&Step::Key(key.to_owned()))).is_some();
+        let table = self.tree.child(&Step::Key(table.to_owned()));
+        below(table.and_then(|table| table.child(&Step::Key(name.to_owned()))), key)
     }
 
     /// The keys that a table of the tree has, right or wrong.

@@ -1,47 +1,51 @@
 //! `[discovery.NAME]`, checked.
 
+mod aws;
+mod consul;
+mod dns;
+mod kubernetes;
+
 use std::path::PathBuf;
 
-use meshless_discovery::{DnsConfig, DnsFamily};
-use serde::ser::SerializeStruct as _;
-use serde::{Serialize, Serializer};
+use meshless_discovery::Config;
+use serde::Serialize;
 
-use super::units::Period;
+pub use aws::{Cloudmap, Ecs};
+pub use consul::Consul;
+pub use dns::Dns;
+pub use kubernetes::Kubernetes;
 
 /// `[discovery.NAME]`, for the backends that this build has.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case", tag = "type")]
 pub enum Backend {
+    /// Services of AWS Cloud Map.
+    Cloudmap(Cloudmap),
+    /// Services of Consul.
+    Consul(Consul),
     /// Names of DNS.
     Dns(Dns),
+    /// Tasks of AWS ECS.
+    Ecs(Ecs),
     /// Endpoints in files.
     File {
         /// A file or a directory.
         path: PathBuf,
     },
+    /// Services of Kubernetes.
+    Kubernetes(Kubernetes),
 }
 
-/// A backend of type `dns`.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Dns(pub DnsConfig);
-
-/// As it is written.
-impl Serialize for Dns {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let DnsConfig { resolvers, min_ttl, max_ttl, family, allow_link_local } = &self.0;
-        let mut fields = serializer.serialize_struct("Dns", 5)?;
-        fields.serialize_field("resolvers", resolvers)?;
-        fields.serialize_field("min_ttl", &Period(*min_ttl))?;
-        fields.serialize_field("max_ttl", &Period(*max_ttl))?;
-        fields.serialize_field(
-            "family",
-            match family {
-                DnsFamily::Any => "any",
-                DnsFamily::Ipv4 => "ipv4",
-                DnsFamily::Ipv6 => "ipv6",
-            },
-        )?;
-        fields.serialize_field("allow_link_local", allow_link_local)?;
-        fields.end()
+impl Backend {
+    /// Returns what the backend is opened with.
+    pub fn to_discovery(&self) -> Config {
+        match self {
+            Self::Cloudmap(Cloudmap(config)) => Config::Cloudmap(config.clone()),
+            Self::Consul(Consul(config)) => Config::Consul(config.clone()),
+            Self::Dns(Dns(config)) => Config::Dns(config.clone()),
+            Self::Ecs(Ecs(config)) => Config::Ecs(config.clone()),
+            Self::File { path } => Config::File { path: path.clone() },
+            Self::Kubernetes(Kubernetes(config)) => Config::Kubernetes(config.clone()),
+        }
     }
 }

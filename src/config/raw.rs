@@ -4,6 +4,7 @@
 //! has not carry `x-later` in the schema (`x-later-values` for single values of an enumeration, `x-later-unless` for
 //! the one value that says what is done anyway), and are refused with what to do. Unknown keys are refused.
 
+mod discovery;
 mod listener;
 mod process;
 mod resilience;
@@ -15,12 +16,13 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+pub use discovery::{ConsulConsistency, Discovery, DiscoveryType, DnsFamily, KubernetesAddresses};
 pub use listener::{
     Allow, CertifiedKey, ControlFrames, Listener, ListenerLimits, ListenerProtocol, ListenerTls, TlsMode,
 };
 pub use process::{
-    AccessLog, Admin, Attestor, Authority, AuthorityFiles, Ca, CaAllow, Discovery, DiscoveryType, DnsFamily, Identity,
-    Name, Node, Platform, Register, RegisterCheck, Shutdown, Telemetry, Traces,
+    AccessLog, Admin, Attestor, Authority, AuthorityFiles, Ca, CaAllow, Identity, Name, Node, Platform, Register,
+    RegisterCheck, Shutdown, Telemetry, Traces,
 };
 pub use resilience::{Breaker, Classify, Health, HealthType};
 pub use route::{

@@ -42,7 +42,11 @@ impl Backends {
         for (name, backend) in &config.discovery {
             match backend {
                 Backend::Dns(_) => backends.by_address.insert(name.clone()),
-                Backend::File { .. } => backends.by_name.insert(name.clone()),
+                Backend::Cloudmap(_)
+                | Backend::Consul(_)
+                | Backend::Ecs(_)
+                | Backend::File { .. }
+                | Backend::Kubernetes(_) => backends.by_name.insert(name.clone()),
             };
         }
         backends

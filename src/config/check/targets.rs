@@ -1,6 +1,8 @@
 //! Target expressions where they are used: do the names in them stand for anything?
 
-use meshless_discovery::{Config as Backend, DnsConfig, Target};
+use meshless_discovery::{
+    CloudmapConfig, Config as Backend, ConsulConfig, DnsConfig, EcsConfig, KubernetesConfig, Target,
+};
 
 use super::{Check, discovery};
 use crate::config::document::{Node as TreeNode, Tree};
@@ -104,22 +106,26 @@ impl Check<'_> {
             return problem(&Backend::Static, target);
         }
         let has_table = self.has_key("discovery", name);
-        if self.type_of(name) == "dns" {
-            // It needs no table. What a table without the backend is told is said once, at the table.
-            if !discovery::HAS_DNS {
-                return (!has_table).then(|| format!("this build has no `dns` backend, which `{target}` needs"));
-            }
-            return problem(&Backend::Dns(DnsConfig::default()), target);
+        let kind = self.type_of(name);
+        // What a table without the backend is told is said once, at the table.
+        if !Backend::is_built(kind) && (has_table || kind == "dns") {
+            return (!has_table).then(|| format!("this build has no `{kind}` backend, which `{target}` needs"));
         }
-        if has_table {
-            // Every other backend with a table is a `file` one in this build; where its files are does not matter here.
-            return problem(&Backend::File { path: "/".into() }, target);
+        // Where the backend is does not matter here. `dns` needs no table.
+        let of_kind = match kind {
+            "cloudmap" => Backend::Cloudmap(CloudmapConfig::default()),
+            "consul" => Backend::Consul(ConsulConfig::default()),
+            "dns" => Backend::Dns(DnsConfig::default()),
+            "ecs" => Backend::Ecs(EcsConfig::default()),
+            "kubernetes" => Backend::Kubernetes(KubernetesConfig::default()),
+            _ => Backend::File { path: "/".into() },
+        };
+        if has_table || kind == "dns" {
+            return problem(&of_kind, target);
         }
-        if discovery::is_later(name) {
-            return Some(format!("the backend `{name}` is not in this build yet; it has `static`, `dns` and `file`"));
-        }
-        if name == "file" {
-            return Some("the backend `file` needs a table: add [discovery.file] with a `path`".to_owned());
+        if discovery::is_kind(name) {
+            let with = if name == "file" { " with a `path`" } else { "" };
+            return Some(format!("the backend `{name}` needs a table: add [discovery.{name}]{with}"));
         }
         let backends = self.keys_of("discovery");
         let known = backends.iter().map(String::as_str).chain(["static", "dns"]);

@@ -280,6 +280,36 @@ memory = "64MiB"
 [admin]
 listen = "unix:/run/meshless/admin.sock"
 probes = "0.0.0.0:9991"
+[discovery.consul]
+address = "https://consul.internal:8501"
+token = "t"
+token_file = "/run/token"
+ca = "/run/ca.pem"
+cert = "/run/cert.pem"
+key = "/run/key.pem"
+server_name = "server.dc1.consul"
+datacenter = "dc1"
+namespace = "n"
+partition = "p"
+peer = "other"
+consistency = "stale"
+cached = true
+wait = "30s"
+blocking = 100
+[discovery.ecs]
+region = "eu-west-1"
+endpoint = "http://127.0.0.1:1"
+profile = "prod"
+assume_role = "arn:aws:iam::1:role/r"
+external_id = "x"
+min_interval = "5s"
+max_interval = "20s"
+[discovery.kubernetes]
+kubeconfig = "/run/kubeconfig"
+context = "prod"
+addresses = "node-port"
+routes = true
+namespace = "web"
 [discovery.edge]
 type = "file"
 path = "/e"
@@ -392,7 +422,10 @@ fn the_whole_shape_stands_in_the_test_for_it() {
 }
 
 #[test]
-#[cfg_attr(not(feature = "dns"), ignore = "the whole shape has a `dns` backend")]
+#[cfg_attr(
+    not(all(feature = "consul", feature = "dns", feature = "ecs", feature = "kubernetes")),
+    ignore = "the whole shape has these backends"
+)]
 fn the_whole_shape_that_this_build_has_is_taken() {
     let config = toml(WHOLE).config();
     let api = &config.services["api"].policies;
@@ -476,9 +509,6 @@ fn what_is_not_built_yet_says_so() {
 [ca]
 [identity]
 [register]
-[discovery.consul]
-[discovery.x]
-type = "ecs"
 [discovery.static]
 [discovery.other]
 [services.a]
@@ -497,14 +527,12 @@ tls = { mode = "strict" }
 c.toml:2:2: error: ca: not in this build yet; remove it
 c.toml:3:2: error: identity: not in this build yet; remove it
 c.toml:4:2: error: register: not in this build yet; remove it
-c.toml:5:12: error: discovery.consul: the backend `consul` is not in this build yet; it has `dns` and `file`
-c.toml:7:8: error: discovery.x.type: `ecs` is not in this build yet; it has `dns`, `file`
-c.toml:8:12: error: discovery.static: `static` is always there and has no keys; remove the table
-c.toml:9:12: error: discovery.other.type: missing: the table's name is not a type; write `type = \"file\"`
-c.toml:11:9: error: services.a.from: the backend `ecs` is not in this build yet; it has `static`, `dns` and `file`
-c.toml:12:7: error: services.a.tls: `mesh` is not in this build yet; it has `off`
-c.toml:16:1: error: listeners[0].transparent: not in this build yet; remove it
-c.toml:17:16: error: listeners[0].tls.mode: `strict` is not in this build yet; it has `off`, `server`"
+c.toml:5:12: error: discovery.static: `static` is always there and has no keys; remove the table
+c.toml:6:12: error: discovery.other.type: missing: the table's name is not a type; write `type = \"file\"`
+c.toml:8:9: error: services.a.from: the backend `ecs` needs a table: add [discovery.ecs]
+c.toml:9:7: error: services.a.tls: `mesh` is not in this build yet; it has `off`
+c.toml:13:1: error: listeners[0].transparent: not in this build yet; remove it
+c.toml:14:16: error: listeners[0].tls.mode: `strict` is not in this build yet; it has `off`, `server`"
     );
 }
 

@@ -1,4 +1,4 @@
-//! `[node]`, `[admin]`, `[discovery]`, `[telemetry]`, `[shutdown]`, and the tables that later builds know.
+//! `[node]`, `[admin]`, `[telemetry]`, `[shutdown]`, and the tables that later builds know.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -50,62 +50,6 @@ pub struct Admin {
     pub listen: Option<String>,
     /// `/live`, `/ready` and `/metrics` alone, for kubelet, load balancers and Prometheus. Default: not set.
     pub probes: Option<String>,
-}
-
-/// A backend.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct Discovery {
-    /// What kind of backend it is. Default: the table's name, if that is a type.
-    #[serde(rename = "type")]
-    pub kind: Option<DiscoveryType>,
-    /// For `file`: a file or a directory of files with `[[services.NAME]]` tables; changes apply at once. Required.
-    pub path: Option<PathBuf>,
-    /// For `consul`: the agent's address.
-    #[schemars(extend("x-later" = true))]
-    pub address: Option<String>,
-    /// For `consul`: a file that holds the token.
-    #[schemars(extend("x-later" = true))]
-    pub token_file: Option<PathBuf>,
-    /// For `ecs`: the region.
-    #[schemars(extend("x-later" = true))]
-    pub region: Option<String>,
-    /// For `dns`: servers to ask, in this order, such as `["10.0.0.2:53"]`; at most 8. Every name is absolute then. Default:
-    /// the system's, from `/etc/resolv.conf`, with its search domains.
-    pub resolvers: Option<Vec<String>>,
-    /// For `dns`: shortest time that an answer is taken to hold, 1 s to 1 h. Default `5s`.
-    pub min_ttl: Option<Period>,
-    /// For `dns`: longest time that an answer is taken to hold, `min_ttl` to 1 h. Default `5m`.
-    pub max_ttl: Option<Period>,
-    /// For `dns`: which addresses of a host are asked for. Default `any`, which is A and AAAA.
-    pub family: Option<DnsFamily>,
-    /// For `dns`: takes link-local addresses and those of cloud metadata services. Default `false`: an answer with one is an
-    /// error.
-    pub allow_link_local: Option<bool>,
-}
-
-/// Which addresses of a host are asked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-#[allow(missing_docs, reason = "they are named as the families are")]
-pub enum DnsFamily {
-    Any,
-    Ipv4,
-    Ipv6,
-}
-
-/// What kind of backend it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-#[schemars(extend("x-later-values" = ["cloudmap", "consul", "ecs", "kubernetes"]))]
-#[allow(missing_docs, reason = "they are named as the backends are")]
-pub enum DiscoveryType {
-    Cloudmap,
-    Consul,
-    Dns,
-    Ecs,
-    File,
-    Kubernetes,
 }
 
 /// Logs, metrics and traces.

@@ -50,7 +50,7 @@ c.toml:18:27: error: names[3].target: a capture cannot stand in `static/`: whoev
 c.toml:21:16: error: names[4].target: `{c}` is no capture of `match`, which has `{a}` (byte 5)
 c.toml:24:11: error: names[5].target: a capture cannot stand in `names/`, which is DNS: whoever sends a request would choose the address; name a backend that knows the endpoints
 c.toml:24:26: error: names[5].target: there is no service `wep`; did you mean `web`?
-c.toml:24:38: error: names[5].target: the backend `consul` is not in this build yet; it has `static`, `dns` and `file`
+c.toml:24:38: error: names[5].target: the backend `consul` needs a table: add [discovery.consul]
 c.toml:24:51: error: names[5].target: there is no backend `fil`; add [discovery.fil]; did you mean `file`?
 c.toml:24:61: error: names[5].target: target `file/a[tag=b]`: option `tag` is not known to backend `file`, which has none; remove the brackets
 c.toml:24:79: error: names[5].target: target `file/X`: service name `X` does not begin with a lower-case letter or a digit"
