@@ -9,6 +9,7 @@ pub(super) use self::hosts::is_host;
 use std::collections::{BTreeMap, BTreeSet};
 
 use http::{HeaderName, Method};
+use meshless_certs::{SpiffeId, TrustDomain};
 
 use super::Check;
 use super::routes::all_or_none;
@@ -189,22 +190,9 @@ impl Check<'_> {
 
     fn from(&mut self, text: &str, at: &Path) -> Option<FromMatch> {
         let (id, below) = text.strip_suffix("/*").map_or((text, false), |id| (id, true));
-        // SPIFFE-ID, 2.1 and 2.2: a lower-case trust domain, then segments that are neither empty nor dots.
-        let parts =
-            id.strip_prefix("spiffe://").map(|rest| rest.split_once('/').map_or((rest, None), |(a, b)| (a, Some(b))));
-        let is_domain = |domain: &str| {
-            !domain.is_empty()
-                && domain.bytes().all(|byte| {
-                    byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'.' | b'-' | b'_')
-                })
-        };
-        let is_segment = |segment: &str| {
-            !matches!(segment, "" | "." | "..")
-                && segment.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_'))
-        };
-        let fits = parts.is_some_and(|(domain, path)| {
-            is_domain(domain) && path.map_or(below, |path| path.split('/').all(is_segment))
-        });
+        // All of a trust domain is below `/` too.
+        let is_domain = || id.strip_prefix("spiffe://").is_some_and(|domain| domain.parse::<TrustDomain>().is_ok());
+        let fits = id.parse::<SpiffeId>().is_ok() || below && is_domain();
         if fits {
             return Some(if below { FromMatch::Below(format!("{id}/")) } else { FromMatch::Exact(id.to_owned()) });
         }
