@@ -102,6 +102,8 @@ const RULES: &[Rule] = &[
             "src/balance/",
             "src/explain.rs",
             "src/explain/",
+            "src/gateway_api.rs",
+            "src/gateway_api/",
             "src/names.rs",
             "src/overrides.rs",
             "src/overrides/",
