@@ -34,7 +34,7 @@ pub use address::{Address, AddressError};
 pub use calls::Calls;
 pub use config::{
     AwsConfig, CloudmapConfig, Config, ConsulConfig, ConsulConsistency, DnsConfig, DnsFamily, EcsConfig,
-    KubernetesAddresses, KubernetesConfig, OpenError, check, open, written,
+    KubernetesAddresses, KubernetesConfig, KubernetesSurroundings, OpenError, check, open, written,
 };
 pub use error::{Error, TargetError};
 pub use file::fixtures;
