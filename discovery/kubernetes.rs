@@ -6,6 +6,7 @@ mod access;
 mod client;
 mod connect;
 mod exec;
+mod routes;
 mod stream;
 mod watch;
 
@@ -13,24 +14,30 @@ use std::sync::Arc;
 
 use client::Client;
 
-use crate::{Backend, Calls, KubernetesConfig, Source, Target, TargetError};
+use crate::{Backend, Calls, KubernetesConfig, ObjectSource, Source, Target, TargetError};
 
 /// The `kubernetes` backend.
 #[derive(Debug)]
 pub(crate) struct Kubernetes {
     client: Arc<Client>,
+    /// Reads objects of the Gateway API too.
+    routes: bool,
 }
 
 impl Kubernetes {
     /// Returns a backend; nothing is read or asked before a source is.
     pub(crate) fn new(config: &KubernetesConfig) -> Self {
-        Self { client: Arc::new(Client::new(config)) }
+        Self { client: Arc::new(Client::new(config)), routes: config.routes }
     }
 }
 
 impl Backend for Kubernetes {
     fn source(&self, target: &Target) -> Result<Box<dyn Source>, TargetError> {
         Err(TargetError(format!("target `{target}`: is not in this build yet")))
+    }
+
+    fn objects(&self) -> Option<Box<dyn ObjectSource>> {
+        self.routes.then(|| Box::new(routes::Routes::new(Arc::clone(&self.client))) as _)
     }
 
     fn calls(&self) -> Calls {
