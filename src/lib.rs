@@ -19,7 +19,6 @@ pub mod compose;
 pub mod config;
 pub mod explain;
 pub mod follow;
-#[allow(dead_code, reason = "compose follows the objects next")]
 mod gateway_api;
 pub mod http1;
 mod http2;

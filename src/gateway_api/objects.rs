@@ -80,7 +80,7 @@ impl Object {
         }
         Ok(Self {
             kind,
-            id: id(),
+            id: format!("{}/{}/{}", text("/kind").to_lowercase(), metadata.namespace, metadata.name),
             namespace: metadata.namespace,
             created: metadata.creation_timestamp.unwrap_or_default(),
             parents: spec.parent_refs.unwrap_or_default(),

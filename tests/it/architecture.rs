@@ -147,6 +147,7 @@ const SEAM: &[&str] = &[
     "Endpoint",
     "Error",
     "Health",
+    "ObjectSource",
     "OpenError",
     "Snapshot",
     "SnapshotError",
