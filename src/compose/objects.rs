@@ -133,6 +133,8 @@ impl Objects {
         for (name, (backend, known)) in opened.known {
             let is_same = self.followed.get(&name).is_some_and(|tracked| Arc::ptr_eq(&tracked.backend, &backend));
             if !is_same {
+                // Before its successor is made: the series of both have the same labels.
+                self.followed.remove(&name);
                 let tracked = self.track(&name, backend, known, metrics);
                 self.followed.insert(name, tracked);
             }
