@@ -8,6 +8,7 @@ mod demand;
 mod health;
 mod listeners;
 mod memory;
+mod objects;
 mod offline;
 mod panics;
 mod status;
@@ -49,6 +50,9 @@ use status::Status;
 
 /// Longest that an access log whose reader hangs may hold up the end.
 const LOG_CLOSE: Duration = Duration::from_secs(1);
+
+/// How long a change waits for the first answers of what it names anew, so that it is not served without them.
+const FIRST_ANSWERS: Duration = Duration::from_secs(2);
 
 /// Names that workers ask for and that wait for control; beyond, requests are refused.
 const WANTED: usize = 1024;

@@ -87,6 +87,18 @@ pub struct Config {
     pub shutdown: Shutdown,
 }
 
+impl Config {
+    /// Says which backends read routes that are not in the files, for those who have only the files; `None`: none does.
+    #[must_use]
+    pub fn unread_routes(&self) -> Option<String> {
+        let reads = self.discovery.iter().filter(|(_, backend)| backend.reads_routes());
+        let names: Vec<String> = reads.map(|(name, _)| format!("[discovery.{name}]")).collect();
+        (!names.is_empty()).then(|| {
+            format!("routes of {} are not looked at: only a gateway that runs asks the cluster", names.join(" and "))
+        })
+    }
+}
+
 /// `[node]`.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Node {

@@ -19,6 +19,7 @@ pub mod compose;
 pub mod config;
 pub mod explain;
 pub mod follow;
+mod gateway_api;
 pub mod http1;
 mod http2;
 mod listener;

@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use super::Event;
 use super::listeners::Running;
+use super::objects::{self, KnownByBackend};
 use super::targets::Targets;
 use crate::admin::{ConfigView, EndpointState, EndpointView, ListenerView, Readiness, ServiceView, View};
 use crate::config::{Config, ListenAddress, Problem};
@@ -56,6 +57,8 @@ struct Told {
     targets: HashMap<Target, Followed>,
     /// Those of them that only requests asked for: readiness does not wait for them.
     on_demand: HashSet<Target>,
+    /// Objects of backends.
+    objects: KnownByBackend,
 }
 
 impl Status {
@@ -120,8 +123,9 @@ impl Status {
     }
 
     /// Takes over which targets are followed.
-    pub(super) fn look(&self, targets: &Targets) {
+    pub(super) fn look(&self, targets: &Targets, objects: KnownByBackend) {
         let mut told = self.told();
+        told.objects = objects;
         told.targets = targets.all();
         told.on_demand = targets.on_demand();
     }
@@ -196,6 +200,7 @@ impl View for Status {
                 Some(format!("{target}: {why}"))
             })
             .collect();
+        missing.extend(objects::missing(&told.objects));
         missing.sort();
         // Once ready, a target that a later configuration names does not take traffic away.
         let waits = self.started.elapsed() < READY_WITHIN && !self.was_ready.load(Ordering::Relaxed);

@@ -18,6 +18,10 @@ mod targets;
 mod tests;
 mod traces;
 
+pub(crate) use self::actions::headers::{changeable, header_value};
+pub(crate) use self::actions::sendable;
+pub(crate) use self::matches::{is_host, matchable};
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Duration;

@@ -27,6 +27,8 @@ mod discovery_dns;
 mod discovery_file;
 mod ejection;
 mod explain;
+#[cfg(feature = "kubernetes")]
+mod gateway_api;
 mod health;
 mod hedging;
 mod http1;

@@ -4,7 +4,7 @@ mod hosts;
 mod paths;
 mod values;
 
-pub(super) use self::hosts::is_host;
+pub(crate) use self::hosts::is_host;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -123,30 +123,14 @@ impl Check<'_> {
         headers
     }
 
-    /// A header that is there when routes are looked up.
     fn header_name(&mut self, text: &str, at: &Path) -> Option<HeaderName> {
-        let problem = match text.to_ascii_lowercase().as_str() {
-            lower if lower.starts_with(':') => Some("has no place here; match `host`, `path` or `method`".to_owned()),
-            "host" => Some("is matched by `host`".to_owned()),
-            "connection"
-            | "keep-alive"
-            | "te"
-            | "transfer-encoding"
-            | "upgrade"
-            | "http2-settings"
-            | "proxy"
-            | "proxy-authorization"
-            | "proxy-connection" => {
-                Some("belongs to one connection and is removed before routes are looked up".to_owned())
+        match matchable(text) {
+            Ok(name) => Some(name),
+            Err(problem) => {
+                self.error(at, At::Key, format!("{} {problem}", shown(text)));
+                None
             }
-            lower => match HeaderName::from_bytes(lower.as_bytes()) {
-                Ok(name) => return Some(name),
-                Err(_) => Some("is no name of a header".to_owned()),
-            },
-        };
-        let message = format!("{} {}", shown(text), problem.unwrap_or_default());
-        self.error(at, At::Key, message);
-        None
+        }
     }
 
     fn query(
@@ -228,4 +212,22 @@ impl Check<'_> {
         }
         networks
     }
+}
+
+/// Returns a header that is there when routes are looked up, or what speaks against it.
+pub(crate) fn matchable(text: &str) -> Result<HeaderName, &'static str> {
+    Err(match text.to_ascii_lowercase().as_str() {
+        lower if lower.starts_with(':') => "has no place here; match `host`, `path` or `method`",
+        "host" => "is matched by `host`",
+        "connection"
+        | "keep-alive"
+        | "te"
+        | "transfer-encoding"
+        | "upgrade"
+        | "http2-settings"
+        | "proxy"
+        | "proxy-authorization"
+        | "proxy-connection" => "belongs to one connection and is removed before routes are looked up",
+        lower => return HeaderName::from_bytes(lower.as_bytes()).map_err(|_| "is no name of a header"),
+    })
 }

@@ -56,6 +56,11 @@ impl ControlMetrics {
         self.started(version);
     }
 
+    /// What runs has this number now.
+    pub fn version(&self, version: u64) {
+        self.version.set(version as f64);
+    }
+
     /// The configuration was read again and is the one that runs.
     pub fn reload_unchanged(&self) {
         self.unchanged.increment();
@@ -111,6 +116,15 @@ impl ControlMetrics {
         self.registry.shared_counter(&families::RETURNS, [service, "check"]).increment();
     }
 
+    /// Returns what is told of the objects of a backend.
+    pub fn objects(&self, backend: &str) -> ObjectSeries {
+        ObjectSeries {
+            objects: self.registry.gauge(&families::ROUTE_OBJECTS, [backend]),
+            used: self.registry.gauge(&families::ROUTE_RULES, [backend, "used"]),
+            refused: self.registry.gauge(&families::ROUTE_RULES, [backend, "refused"]),
+        }
+    }
+
     /// Returns what is counted for one target of a backend; its age begins at `now`.
     pub fn discovery(&self, backend: &str, target: &str, now: Instant) -> DiscoverySeries {
         DiscoverySeries {
@@ -119,6 +133,23 @@ impl ControlMetrics {
             backend: backend.into(),
             target: target.into(),
         }
+    }
+}
+
+/// What is told of the objects of a backend.
+#[derive(Debug)]
+pub struct ObjectSeries {
+    objects: Gauge,
+    used: Gauge,
+    refused: Gauge,
+}
+
+impl ObjectSeries {
+    /// So many objects are known, and so many of their rules are served as they are written, or not.
+    pub fn set(&self, objects: usize, used: usize, refused: usize) {
+        self.objects.set(objects as f64);
+        self.used.set(used as f64);
+        self.refused.set(refused as f64);
     }
 }
 

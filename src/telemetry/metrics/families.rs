@@ -271,6 +271,22 @@ family!(
     "Answers that a backend failed to give."
 );
 family!(
+    ROUTE_OBJECTS,
+    Gauges,
+    1,
+    "meshless_route_objects",
+    ["backend"],
+    "Objects that routes are made of, HTTPRoute and GRPCRoute, as their backend told them last."
+);
+family!(
+    ROUTE_RULES,
+    Gauges,
+    2,
+    "meshless_route_rules",
+    ["backend", "state"],
+    "Rules of these objects: served as they are written (used), or left out or answered with an error (refused)."
+);
+family!(
     LIVE_NAMES,
     Gauges,
     0,
@@ -444,6 +460,8 @@ pub fn all() -> Vec<Description> {
         CONFIG_VERSION.describe(),
         SNAPSHOT_AGE.describe(),
         DISCOVERY_ERRORS.describe(),
+        ROUTE_OBJECTS.describe(),
+        ROUTE_RULES.describe(),
         LIVE_NAMES.describe(),
         NAMES_REFUSED.describe(),
         ENDPOINTS.describe(),
