@@ -2,6 +2,7 @@
 
 mod client;
 mod failure;
+pub(crate) mod register;
 mod token;
 mod transport;
 

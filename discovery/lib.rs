@@ -23,6 +23,7 @@ mod finding;
 mod inline;
 #[cfg(feature = "kubernetes")]
 mod kubernetes;
+mod register;
 mod snapshot;
 mod target;
 
@@ -39,6 +40,7 @@ pub use config::{
 pub use error::{Error, TargetError};
 pub use file::fixtures;
 pub use finding::{Finding, Verdict};
+pub use register::{Ask, Condition, Entry, Registrar, Registration, Upkeep, registrar};
 pub use snapshot::{AppProtocol, Endpoint, Health, Snapshot, SnapshotError};
 pub use target::Target;
 
