@@ -14,7 +14,9 @@ use tokio::time::Instant;
 use super::Event;
 use super::listeners::Running;
 use super::targets::Targets;
-use crate::admin::{ConfigView, EndpointState, EndpointView, ListenerView, Readiness, ServiceView, View};
+use crate::admin::{
+    ConfigView, EndpointState, EndpointView, ListenerView, Readiness, RegistrationView, ServiceView, View,
+};
 use crate::config::{Config, ListenAddress, Problem};
 use crate::explain::answer::Explanation;
 use crate::explain::{self, Provenance, Question, Refusal, Situation, endpoint};
@@ -56,6 +58,15 @@ struct Told {
     targets: HashMap<Target, Followed>,
     /// Those of them that only requests asked for: readiness does not wait for them.
     on_demand: HashSet<Target>,
+    registered: Option<Registered>,
+}
+
+/// Where our own registration stands.
+#[derive(Debug)]
+pub(super) struct Registered {
+    pub(super) view: RegistrationView,
+    /// Since when the registry does not take what it is told.
+    pub(super) failing_since: Option<Instant>,
 }
 
 impl Status {
@@ -124,6 +135,11 @@ impl Status {
         let mut told = self.told();
         told.targets = targets.all();
         told.on_demand = targets.on_demand();
+    }
+
+    /// Takes over where our own registration stands; `None`: there is none.
+    pub(super) fn registered(&self, registered: Option<Registered>) {
+        self.told().registered = registered;
     }
 
     pub(super) fn watched_files(&self) -> Vec<PathBuf> {
@@ -279,6 +295,13 @@ impl View for Status {
             });
         }
         views
+    }
+
+    fn registration(&self) -> Option<RegistrationView> {
+        let told = self.told();
+        let registered = told.registered.as_ref()?;
+        let unconfirmed = registered.failing_since.map_or(Duration::ZERO, |since| since.elapsed());
+        Some(RegistrationView { unconfirmed_seconds: unconfirmed.as_secs_f64(), ..registered.view.clone() })
     }
 
     fn explain(&self, question: &Question) -> Result<Explanation, Refusal> {
