@@ -24,6 +24,7 @@ mod inline;
 #[cfg(feature = "kubernetes")]
 mod kubernetes;
 mod objects;
+mod register;
 mod snapshot;
 mod target;
 
@@ -34,13 +35,14 @@ pub use async_trait::async_trait;
 pub use address::{Address, AddressError};
 pub use calls::Calls;
 pub use config::{
-    AwsConfig, CloudmapConfig, Config, ConsulConfig, ConsulConsistency, DnsConfig, DnsFamily, EcsConfig,
-    KubernetesAddresses, KubernetesConfig, KubernetesSurroundings, OpenError, check, open, written,
+    AwsConfig, CloudmapConfig, Config, ConsulAddress, ConsulConfig, ConsulConsistency, ConsulHost, DnsConfig,
+    DnsFamily, EcsConfig, KubernetesAddresses, KubernetesConfig, KubernetesSurroundings, OpenError, check, open, written,
 };
 pub use error::{Error, TargetError};
 pub use file::fixtures;
 pub use finding::{Finding, Verdict};
 pub use objects::ObjectSource;
+pub use register::{Ask, Condition, Entry, Registrar, Registration, Upkeep, registrar};
 pub use snapshot::{AppProtocol, Endpoint, Health, Snapshot, SnapshotError};
 pub use target::Target;
 

@@ -11,6 +11,7 @@ mod memory;
 mod objects;
 mod offline;
 mod panics;
+mod register;
 mod status;
 mod targets;
 mod tls;
@@ -153,6 +154,9 @@ impl Gateway {
         let (end, ended) = oneshot::channel();
         let table_changed = Arc::new(Notify::new());
         let checker = Checker::new(table.clone(), table_changed.clone(), metrics.clone(), epoch, fastrand::u64(..));
+        let (registering, registration) =
+            register::registering(status.clone(), metrics.clone(), options.surroundings.clone(), fastrand::u64(..));
+        runtime.spawn(registration.run());
         let control = Control::new(control::Parts {
             options: options.clone(),
             table,
@@ -161,6 +165,7 @@ impl Gateway {
             workers,
             metrics,
             traces: switch,
+            registering,
             disk: disk.as_ref().map(|(handle, _)| handle.clone()),
             events: events.clone(),
             end,

@@ -27,6 +27,7 @@ mod matches;
 mod policies;
 pub mod problem;
 pub mod raw;
+mod register;
 mod routes;
 pub mod schema;
 mod structure;
@@ -57,6 +58,7 @@ pub use listeners::*;
 pub use matches::*;
 pub use policies::*;
 pub use problem::{Place, Problem, Problems, Severity};
+pub use register::{CheckedBy, Register, RegisterCheck};
 pub use routes::*;
 pub use template::{Template, TemplateError};
 pub use traces::*;
@@ -81,6 +83,8 @@ pub struct Config {
     pub routes: Vec<Route>,
     /// Logical names in file order: the first match wins, after all routes.
     pub names: Vec<Rule>,
+    /// What others find us by; `None`: we register nowhere.
+    pub register: Option<Register>,
     /// Logs, metrics and traces.
     pub telemetry: Telemetry,
     /// What happens on a signal to end.

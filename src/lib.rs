@@ -28,6 +28,7 @@ mod offline;
 pub mod overrides;
 mod protobuf;
 mod proxy;
+mod register;
 mod resilience;
 mod route;
 mod shutdown;

@@ -13,6 +13,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use super::demand::{Demand, Kept};
 use super::listeners::Listeners;
 use super::objects::{Merged, Objects};
+use super::register::{self, Registering};
 use super::status::Status;
 use super::targets::{Backends, Opened as OpenedTargets, Targets, can_open};
 use super::{FIRST_ANSWERS, Options, StartError, tls};
@@ -60,6 +61,7 @@ pub(super) struct Parts {
     pub(super) workers: Vec<Worker>,
     pub(super) metrics: ControlMetrics,
     pub(super) traces: Switch,
+    pub(super) registering: Registering,
     pub(super) disk: Option<LastKnownGood>,
     pub(super) events: mpsc::UnboundedSender<Event>,
     pub(super) end: oneshot::Sender<()>,
@@ -83,6 +85,7 @@ pub(super) struct Control {
     workers: Vec<Worker>,
     metrics: ControlMetrics,
     traces: Switch,
+    registering: Registering,
     end: oneshot::Sender<()>,
     targets: Targets,
     objects: Objects,
@@ -116,8 +119,21 @@ struct Prepared {
 
 impl Control {
     pub(super) fn new(parts: Parts) -> Self {
-        let Parts { options, table, table_changed, status, workers, metrics, traces, disk, events, end, seed, epoch } =
-            parts;
+        let Parts {
+            options,
+            table,
+            table_changed,
+            status,
+            workers,
+            metrics,
+            traces,
+            registering,
+            disk,
+            events,
+            end,
+            seed,
+            epoch,
+        } = parts;
         Self {
             options,
             table,
@@ -127,6 +143,7 @@ impl Control {
             demand: Demand::new(epoch, metrics.clone()),
             metrics,
             traces,
+            registering,
             end,
             objects: Objects::new(events.clone(), seed ^ 1),
             targets: Targets::new(events, disk, seed),
@@ -270,6 +287,7 @@ impl Control {
         let collector = tokio::task::spawn_blocking(move || super::traces::collector(&for_traces))
             .await
             .map_err(|panic| StartError::Unusable(panic.to_string()))??;
+        let register = register::open(&config)?;
         let backends = self.targets.backends(&config)?;
         let objects = self.objects.open(&backends).await;
         let merged = self.objects.merge(&config, &objects);
@@ -284,6 +302,7 @@ impl Control {
         self.listeners.leave(&config, &self.table.load());
         self.publish();
         self.listeners.commit(listening, &self.workers);
+        self.registering.set(register, &self.listeners.all());
         let watched = files.iter().cloned().chain(tls::paths(&config)).collect();
         let base = Arc::new(Base { config, warnings, pending_restart, watched, tls });
         self.base = Some(base.clone());
@@ -381,11 +400,21 @@ impl Control {
         let shutdown = self.running.as_ref().map(|config| config.shutdown.clone());
         let (grace_time, drain_time) = shutdown.map_or((Duration::ZERO, Duration::ZERO), |one| (one.grace, one.drain));
         tracing::info!(grace = ?if grace { grace_time } else { Duration::ZERO }, limit = ?drain_time, "Draining.");
-        if grace && !grace_time.is_zero() {
-            let mut over = std::pin::pin!(sleep(grace_time));
+        // First of all, so that nobody is sent here any more when the listeners close. Without grace it goes on beside.
+        let leaving = self.registering.leave();
+        let wait = self.running.as_ref().and_then(|config| config.register.as_ref()).map(|register| register.wait);
+        if grace && (!grace_time.is_zero() || wait.is_some()) {
+            let unseen = async {
+                if let Some(wait) = wait
+                    && register::left(leaving.clone()).await
+                {
+                    sleep(wait).await;
+                }
+            };
+            let mut over = std::pin::pin!(async { tokio::join!(sleep(grace_time), unseen) });
             loop {
                 tokio::select! {
-                    () = &mut over => break,
+                    _ = &mut over => break,
                     event = inbox.recv() => match event {
                         None | Some(Event::End) => return,
                         Some(Event::Drain { grace: false }) => break,
@@ -417,6 +446,9 @@ impl Control {
                     Some(event) => if self.note(&event) { self.publish(); },
                 },
             }
+        }
+        if leaving.borrow().is_none() {
+            register::left(leaving).await;
         }
         tracing::info!(after = ?began.elapsed(), uptime = ?self.epoch.elapsed(), "Drained.");
     }

@@ -15,7 +15,9 @@ use super::Event;
 use super::listeners::Running;
 use super::objects::{self, KnownByBackend};
 use super::targets::Targets;
-use crate::admin::{ConfigView, EndpointState, EndpointView, ListenerView, Readiness, ServiceView, View};
+use crate::admin::{
+    ConfigView, EndpointState, EndpointView, ListenerView, Readiness, RegistrationView, ServiceView, View,
+};
 use crate::config::{Config, ListenAddress, Problem};
 use crate::explain::answer::Explanation;
 use crate::explain::{self, Provenance, Question, Refusal, Situation, endpoint};
@@ -59,6 +61,15 @@ struct Told {
     on_demand: HashSet<Target>,
     /// Objects of backends.
     objects: KnownByBackend,
+    registered: Option<Registered>,
+}
+
+/// Where our own registration stands.
+#[derive(Debug)]
+pub(super) struct Registered {
+    pub(super) view: RegistrationView,
+    /// Since when the registry does not take what it is told.
+    pub(super) failing_since: Option<Instant>,
 }
 
 impl Status {
@@ -128,6 +139,11 @@ impl Status {
         told.objects = objects;
         told.targets = targets.all();
         told.on_demand = targets.on_demand();
+    }
+
+    /// Takes over where our own registration stands; `None`: there is none.
+    pub(super) fn registered(&self, registered: Option<Registered>) {
+        self.told().registered = registered;
     }
 
     pub(super) fn watched_files(&self) -> Vec<PathBuf> {
@@ -284,6 +300,13 @@ impl View for Status {
             });
         }
         views
+    }
+
+    fn registration(&self) -> Option<RegistrationView> {
+        let told = self.told();
+        let registered = told.registered.as_ref()?;
+        let unconfirmed = registered.failing_since.map_or(Duration::ZERO, |since| since.elapsed());
+        Some(RegistrationView { unconfirmed_seconds: unconfirmed.as_secs_f64(), ..registered.view.clone() })
     }
 
     fn explain(&self, question: &Question) -> Result<Explanation, Refusal> {

@@ -38,6 +38,8 @@ mod metrics;
 mod names;
 mod overrides;
 mod real_programs;
+#[cfg(feature = "consul")]
+mod register;
 mod reload;
 mod routes;
 mod runbook;

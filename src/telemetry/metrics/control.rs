@@ -125,6 +125,20 @@ impl ControlMetrics {
         }
     }
 
+    /// Returns what is counted for our own registration.
+    pub fn registration(&self, service: &str) -> RegisterSeries {
+        let state = |state| self.registry.gauge(&families::REGISTER_STATE, [service, state]);
+        // It begins to count when the first write fails.
+        let unconfirmed = self.registry.age(&families::REGISTER_UNCONFIRMED, [service], Instant::now());
+        unconfirmed.stop();
+        RegisterSeries {
+            states: STATES.map(|name| (name, state(name))),
+            unconfirmed,
+            registry: Arc::clone(&self.registry),
+            service: service.into(),
+        }
+    }
+
     /// Returns what is counted for one target of a backend; its age begins at `now`.
     pub fn discovery(&self, backend: &str, target: &str, now: Instant) -> DiscoverySeries {
         DiscoverySeries {
@@ -179,5 +193,57 @@ impl DiscoverySeries {
         self.age.begin(now);
         // Errors come at the cadence of a back-off, so the look-up does not matter.
         self.registry.shared_counter(&families::DISCOVERY_ERRORS, [&self.backend, &self.target, kind]).increment();
+    }
+}
+
+/// What a registry may have been told of us.
+const STATES: [&str; 4] = ["absent", "critical", "left", "passing"];
+
+/// What is counted for our own registration. Words to a registry come at their own slow cadence, so look-ups do not matter.
+#[derive(Debug)]
+pub struct RegisterSeries {
+    states: [(&'static str, Gauge); 4],
+    unconfirmed: Age,
+    registry: Arc<Registry>,
+    service: Box<str>,
+}
+
+impl RegisterSeries {
+    /// The registry was told this.
+    pub fn state(&self, state: &str) {
+        for (name, gauge) in &self.states {
+            gauge.set(if *name == state { 1.0 } else { 0.0 });
+        }
+    }
+
+    /// Something was written or said.
+    pub fn wrote(&self, kind: &'static str) {
+        self.registry.shared_counter(&families::REGISTER_WRITES, [&self.service, kind]).increment();
+    }
+
+    /// It was not taken.
+    pub fn failed(&self, kind: &'static str, error: &'static str) {
+        self.registry.shared_counter(&families::REGISTER_FAILURES, [&self.service, kind, error]).increment();
+    }
+
+    /// The registry takes what it is told.
+    pub fn answered(&self) {
+        self.unconfirmed.stop();
+    }
+
+    /// It does not, from `now` on if it did before.
+    pub fn unconfirmed(&self, now: Instant) {
+        self.unconfirmed.begin(now);
+    }
+
+    /// A check of the application had a result.
+    pub fn checked(&self, is_good: bool) {
+        let result = if is_good { "good" } else { "bad" };
+        self.registry.shared_counter(&families::REGISTER_CHECKS, [&self.service, result]).increment();
+    }
+
+    /// Nobody waits for the registry any more.
+    pub fn left(&self) {
+        self.unconfirmed.stop();
     }
 }
