@@ -11,6 +11,7 @@ mod run;
 mod schema;
 mod simulate;
 mod status;
+mod targets;
 mod test;
 
 use std::io::{self, Write};
@@ -37,6 +38,7 @@ enum Subcommands {
     Schema(schema::Schema),
     Simulate(simulate::Simulate),
     Status(status::Arguments),
+    Targets(targets::Targets),
     Test(test::Test),
 }
 
@@ -51,6 +53,8 @@ pub(crate) enum Exit {
     Wrong = 64,
     /// Something that it needs does not answer (`EX_UNAVAILABLE`).
     Unreachable = 69,
+    /// It is not permitted (`EX_NOPERM`).
+    Denied = 77,
 }
 
 impl From<Exit> for ExitCode {
@@ -71,6 +75,7 @@ pub(crate) fn main() -> ExitCode {
             Subcommands::Schema(schema) => schema.run().into(),
             Subcommands::Simulate(simulate) => simulate.run().into(),
             Subcommands::Status(arguments) => status::run(&arguments, &Process),
+            Subcommands::Targets(targets) => targets.run().into(),
             Subcommands::Test(test) => test.run().into(),
         },
         Err(error) => {

@@ -7,6 +7,7 @@ mod control;
 mod demand;
 mod health;
 mod listeners;
+mod lookup;
 mod memory;
 mod offline;
 mod panics;
@@ -44,6 +45,7 @@ use crate::worker;
 use control::Control;
 pub(crate) use control::Event;
 use health::Checker;
+pub use lookup::{Lookup, LookupError, Watched};
 pub use offline::{Offline, OfflineError};
 use status::Status;
 

@@ -34,6 +34,7 @@ pub mod simulate;
 mod sockets;
 mod stream;
 pub mod target;
+pub mod targets;
 pub mod telemetry;
 mod timer;
 mod upstream;

@@ -31,7 +31,7 @@ const BODY_BYTES: usize = 64 * 1024;
 const BODY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Everything that is answered, for the index and for 405.
-const PATHS: [Path; 11] = [
+const PATHS: [Path; 12] = [
     Path { name: "/config", methods: "GET", access: Access::Full, says: "the configuration that runs" },
     Path { name: "/drain", methods: "POST", access: Access::Full, says: "begin to drain, as SIGTERM does" },
     Path { name: "/endpoints", methods: "GET", access: Access::Full, says: "endpoints; ?service=NAME for one" },
@@ -47,6 +47,12 @@ const PATHS: [Path; 11] = [
     },
     Path { name: "/ready", methods: "GET", access: Access::Probes, says: "200 if traffic may come, else 503" },
     Path { name: "/services", methods: "GET", access: Access::Full, says: "services and their endpoints in numbers" },
+    Path {
+        name: "/targets",
+        methods: "GET",
+        access: Access::Full,
+        says: "what discovery knows of each target, and since when",
+    },
     Path { name: "/", methods: "GET", access: Access::Full, says: "this list" },
 ];
 
@@ -105,6 +111,7 @@ where
         ("/config", _) => json(StatusCode::OK, &admin.view.config()),
         ("/services", _) => json(StatusCode::OK, &admin.view.services()),
         ("/endpoints", _) => endpoints(admin, request.uri().query()),
+        ("/targets", _) => json(StatusCode::OK, &admin.view.targets()),
         ("/explain", _) => explain::answer(&*admin.view, request.uri().query()),
         ("/log-level", "GET") => log_level(admin),
         ("/log-level", _) => set_log_level(admin, request).await,

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::explain::answer::Explanation;
 use crate::explain::{Question, Refusal};
+use crate::targets::TargetView;
 
 /// The gateway, seen from outside. Each call answers at once from what is in memory.
 pub trait View: fmt::Debug + Send + Sync {
@@ -21,6 +22,9 @@ pub trait View: fmt::Debug + Send + Sync {
 
     /// Returns the endpoints of all services, or of one; nothing if there is no such service.
     fn endpoints(&self, service: Option<&str>) -> Vec<EndpointView>;
+
+    /// Returns every target that is followed and what is known of it, in the order of their names.
+    fn targets(&self) -> Vec<TargetView>;
 
     /// Says why a request goes where it goes, by the table that serves.
     fn explain(&self, question: &Question) -> Result<Explanation, Refusal>;

@@ -21,6 +21,7 @@ use crate::explain::{self, Provenance, Question, Refusal, Situation, endpoint};
 use crate::follow::{Followed, removals};
 use crate::proxy::wall;
 use crate::resilience::breaker::Usable;
+use crate::targets::{EndpointFound, TargetView};
 use crate::telemetry::timestamp::Timestamp;
 use crate::upstream::{Member, Table};
 
@@ -279,6 +280,34 @@ impl View for Status {
             });
         }
         views
+    }
+
+    fn targets(&self) -> Vec<TargetView> {
+        let (targets, now) = (self.told().targets.clone(), Instant::now());
+        let mut views: BTreeMap<Target, TargetView> = targets
+            .into_iter()
+            .map(|(target, followed)| {
+                let view = TargetView::of_known(&target, &followed.known.borrow(), now);
+                (target, view)
+            })
+            .collect();
+        for upstream in &self.table.load().upstreams {
+            upstream.endpoints.for_each(&mut |set| {
+                let Some(view) = views.get_mut(&set.target) else { return };
+                // One by itself, or of an override, is its own name.
+                if *upstream.name != *view.target && !view.services.iter().any(|name| **name == *upstream.name) {
+                    view.services.push(upstream.name.to_string());
+                }
+                // The snapshot does not list them.
+                for member in set.members.iter().filter(|member| member.standing == removals::Standing::Held) {
+                    let held = EndpointFound { held: true, ..EndpointFound::of(&member.endpoint) };
+                    if !view.endpoints.contains(&held) {
+                        view.endpoints.push(held);
+                    }
+                }
+            });
+        }
+        views.into_values().collect()
     }
 
     fn explain(&self, question: &Question) -> Result<Explanation, Refusal> {

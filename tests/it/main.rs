@@ -41,6 +41,7 @@ mod routes;
 mod runbook;
 mod simulate;
 mod strict;
+mod targets;
 mod tcp;
 mod texts_replayed;
 mod tls;

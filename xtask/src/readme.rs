@@ -31,6 +31,7 @@ fn trial(command: &str) -> Option<Trial> {
         "cargo build --release" => Some(Trial::ToTheEnd),
         _ if command.starts_with("target/release/meshless check ") => Some(Trial::ToTheEnd),
         _ if command.starts_with("target/release/meshless explain ") => Some(Trial::ToTheEnd),
+        _ if command.starts_with("target/release/meshless targets ") => Some(Trial::ToTheEnd),
         _ if command.starts_with("target/release/meshless run ") => Some(Trial::Serves("127.0.0.1:9990", "/ready")),
         _ => None,
     }
