@@ -5,6 +5,7 @@
 
 mod check;
 mod demo;
+mod doctor;
 mod explain;
 mod healthcheck;
 mod run;
@@ -32,6 +33,7 @@ struct Command {
 enum Subcommands {
     Check(check::Check),
     Demo(demo::Demo),
+    Doctor(doctor::Doctor),
     Explain(Box<explain::Explain>),
     Healthcheck(healthcheck::Arguments),
     Run(run::Run),
@@ -69,6 +71,7 @@ pub(crate) fn main() -> ExitCode {
         Ok(command) => match command.subcommand {
             Subcommands::Check(check) => check.run().into(),
             Subcommands::Demo(demo) => demo.run().into(),
+            Subcommands::Doctor(doctor) => doctor.run().into(),
             Subcommands::Explain(explain) => explain.run().into(),
             Subcommands::Healthcheck(arguments) => healthcheck::run(&arguments, &Process),
             Subcommands::Run(run) => run.run().into(),

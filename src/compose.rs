@@ -5,6 +5,7 @@
 
 mod control;
 mod demand;
+mod examine;
 mod health;
 mod listeners;
 mod lookup;
@@ -44,6 +45,7 @@ use crate::worker;
 
 use control::Control;
 pub(crate) use control::Event;
+pub use examine::{Examination, implied_backends};
 use health::Checker;
 pub use lookup::{Lookup, LookupError, Watched};
 pub use offline::{Offline, OfflineError};

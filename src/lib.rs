@@ -17,6 +17,7 @@ mod balance;
 pub mod cases;
 pub mod compose;
 pub mod config;
+pub mod doctor;
 pub mod explain;
 pub mod follow;
 pub mod http1;

@@ -58,10 +58,10 @@ struct Known {
 }
 
 /// Why a server was of no use.
-struct Trouble {
-    error: Error,
+pub(super) struct Trouble {
+    pub(super) error: Error,
     /// It may answer if it is asked again: it said nothing, or could not be reached.
-    was_silent: bool,
+    pub(super) was_silent: bool,
 }
 
 impl Client {
@@ -181,7 +181,8 @@ impl Client {
         Err(last)
     }
 
-    async fn exchange(
+    /// Asks one server one question.
+    pub(super) async fn exchange(
         &self,
         server: &Server,
         name: &Name,

@@ -4,7 +4,7 @@
 //! behalf of all; the others wait for what it finds. When its call is dropped the next one takes over and, since what
 //! was read so far is noted only after it was published, no change is lost.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -63,6 +63,11 @@ impl Shared {
             events: watch::Sender::new(0),
             driver: Mutex::default(),
         }
+    }
+
+    /// Returns where the files are.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
     }
 
     /// Sets how often files are looked at; a test chooses so seldom that only the watch can explain what it sees, or
