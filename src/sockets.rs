@@ -93,7 +93,7 @@ pub(crate) fn probe(address: &ListenAddress) -> io::Result<()> {
                 Ok(_) if UnixStream::connect(path).is_ok() => return Err(io::ErrorKind::AddrInUse.into()),
                 _ => {}
             }
-            let directory = path.parent().unwrap_or(Path::new("/"));
+            let directory = path.parent().unwrap_or_else(|| Path::new("/"));
             Ok(rustix::fs::access(directory, rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK)?)
         }
     }

@@ -252,7 +252,7 @@ fn on_disk(config: &Config, targets: &[Target]) -> Vec<Finding> {
 fn writable(state_dir: &Path) -> Result<(), String> {
     let wanted: PathBuf = state_dir.join("snapshots");
     // The directory is made by the first snapshot: what is above it counts until then.
-    let there = wanted.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
+    let there = wanted.ancestors().find(|path| path.exists()).unwrap_or_else(|| Path::new("/"));
     if !there.is_dir() {
         return Err(format!("{} is no directory", there.display()));
     }
@@ -270,7 +270,7 @@ async fn examine(place: Place) -> Vec<Finding> {
         Err(error) => return vec![Finding::bad("open", error, "correct its table in the configuration")],
     };
     let (own, resolved) =
-        tokio::join!(timeout(LIMIT, backend.examine(&place.targets)), resolve(backend.clone(), &place.targets));
+        tokio::join!(timeout(LIMIT, backend.examine(&place.targets)), resolve(&backend, &place.targets));
     let mut findings = own.unwrap_or_else(|_| {
         let seen = format!("unreachable: nothing came within {} s", LIMIT.as_secs());
         vec![Finding::bad("answer", seen, remedy("unreachable"))]
@@ -279,7 +279,7 @@ async fn examine(place: Place) -> Vec<Finding> {
     findings
 }
 
-async fn resolve(backend: Arc<dyn Backend>, targets: &[Target]) -> Vec<Finding> {
+async fn resolve(backend: &Arc<dyn Backend>, targets: &[Target]) -> Vec<Finding> {
     let asked = targets.iter().take(MOST_TARGETS).cloned();
     let views = Lookup::over(backend, asked).answers(LIMIT).await;
     judge_targets(&views, targets.len())

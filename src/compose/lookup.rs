@@ -129,7 +129,7 @@ impl Lookup {
     }
 
     /// Asks targets of one backend that is open.
-    pub(super) fn over(backend: Arc<dyn Backend>, targets: impl Iterator<Item = Target>) -> Self {
+    pub(super) fn over(backend: &Arc<dyn Backend>, targets: impl Iterator<Item = Target>) -> Self {
         let asked = targets.map(|target| Asked { target, services: Vec::new(), backend: backend.clone() });
         Self { asked: asked.collect(), notes: Vec::new(), warnings: Vec::new() }
     }
@@ -243,7 +243,7 @@ fn all(config: &Config) -> (BTreeMap<Target, Vec<String>>, Vec<String>) {
 
 /// A target with a word in the place of each capture, as an example.
 fn filled(target: &Target) -> String {
-    target.to_string().replace('{', "").replace('}', "")
+    target.to_string().replace(['{', '}'], "")
 }
 
 /// The targets of an expression, services opened.

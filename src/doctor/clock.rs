@@ -7,9 +7,9 @@ use meshless_discovery::Finding;
 use crate::telemetry::timestamp::Timestamp;
 
 /// This build is younger than that: 2026-01-01.
-const EARLIEST: Duration = Duration::from_secs(1_767_225_600);
+const EARLIEST: Duration = Duration::from_hours(490_896);
 /// No gateway of this version runs as late as that: 2100-01-01.
-const LATEST: Duration = Duration::from_secs(4_102_444_800);
+const LATEST: Duration = Duration::from_hours(1_139_568);
 /// How far ahead of us a file of ours may be; file systems round, and clocks are slewed.
 const AHEAD: Duration = Duration::from_mins(1);
 

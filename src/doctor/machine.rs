@@ -77,23 +77,23 @@ mod tests {
 
     use super::*;
 
-    const fn group(limit: u64) -> Option<Memory> {
-        Some(Memory { used: 0, limit })
+    const fn group(limit: u64) -> Memory {
+        Memory { used: 0, limit }
     }
 
     #[test]
     fn memory_that_is_less_than_all_clients_need_is_a_warning_with_numbers() {
-        let finding = memory(None, group(128 << 20), 10_000);
+        let finding = memory(None, Some(group(128 << 20)), 10_000);
         assert_eq!(finding.verdict, Verdict::Warning);
         assert!(finding.remedy.unwrap().contains("to 2662 together"));
-        assert_eq!(memory(None, group(1 << 30), 10_000).verdict, Verdict::Good);
+        assert_eq!(memory(None, Some(group(1 << 30)), 10_000).verdict, Verdict::Good);
         assert_eq!(memory(None, None, 10_000).verdict, Verdict::Good);
     }
 
     #[test]
     fn node_memory_above_the_control_group_is_a_problem() {
-        assert_eq!(memory(Some(2 << 30), group(1 << 30), 10).verdict, Verdict::Bad);
-        assert_eq!(memory(Some(1 << 30), group(2 << 30), 10).verdict, Verdict::Good);
+        assert_eq!(memory(Some(2 << 30), Some(group(1 << 30)), 10).verdict, Verdict::Bad);
+        assert_eq!(memory(Some(1 << 30), Some(group(2 << 30)), 10).verdict, Verdict::Good);
     }
 
     #[test]

@@ -70,8 +70,8 @@ fn of_target(before: Option<&TargetView>, after: &TargetView, found: &mut Vec<Ch
     let mut push = |what| found.push(Change { target: after.target.clone(), what });
     let key = |endpoint: &EndpointFound| (endpoint.address.clone(), endpoint.id.clone());
     let had = before.map(|view| view.endpoints.as_slice()).unwrap_or_default();
-    let had_by_key: BTreeMap<_, _> = had.iter().map(|endpoint| (key(endpoint), endpoint)).collect();
-    let has_by_key: BTreeMap<_, _> = after.endpoints.iter().map(|endpoint| (key(endpoint), endpoint)).collect();
+    let earlier: BTreeMap<_, _> = had.iter().map(|endpoint| (key(endpoint), endpoint)).collect();
+    let later: BTreeMap<_, _> = after.endpoints.iter().map(|endpoint| (key(endpoint), endpoint)).collect();
     match (before.and_then(|view| view.failure.as_ref()), &after.failure) {
         // The count goes up with every try, which is no news; another error is.
         (Some(was), Some(is)) if was.kind == is.kind => {}
@@ -84,13 +84,13 @@ fn of_target(before: Option<&TargetView>, after: &TargetView, found: &mut Vec<Ch
             }
         }
     }
-    for (key, endpoint) in &had_by_key {
-        if !has_by_key.contains_key(key) {
+    for (key, endpoint) in &earlier {
+        if !later.contains_key(key) {
             push(What::Removed { endpoint: (*endpoint).clone() });
         }
     }
-    for (key, endpoint) in has_by_key {
-        match had_by_key.get(&key) {
+    for (key, endpoint) in later {
+        match earlier.get(&key) {
             None => push(What::Added { endpoint: endpoint.clone() }),
             Some(was) if **was != *endpoint => {
                 push(What::Changed { before: (*was).clone(), endpoint: endpoint.clone() });

@@ -20,8 +20,8 @@ impl fmt::Display for Text<'_> {
             }
             print(&mut text, target)?;
         }
-        for note in &self.0.notes {
-            writeln!(text, "\nnote: {note}")?;
+        for (position, note) in self.0.notes.iter().enumerate() {
+            writeln!(text, "{}note: {note}", if position == 0 { "\n" } else { "" })?;
         }
         formatter.write_str(&plain(&text))
     }
