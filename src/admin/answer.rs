@@ -175,7 +175,7 @@ fn measure_endpoints(admin: &Admin, service: &str, samples: &mut Samples) {
         let labels = [service, endpoint.target.as_str(), endpoint.address.as_str()];
         samples.gauge(&families::ENDPOINT_IN_FLIGHT, labels, endpoint.in_flight as f64);
         samples.gauge(&families::ENDPOINT_CONNECTIONS, labels, endpoint.connections as f64);
-        samples.gauge(&families::ENDPOINT_USABLE, labels, f64::from(endpoint.unused_because.is_none()));
+        samples.gauge(&families::ENDPOINT_USABLE, labels, f64::from(endpoint.usable));
         samples.gauge(&families::ENDPOINT_EJECTED, labels, f64::from(endpoint.ejected.is_some()));
         if let Some(latency) = endpoint.latency_ms {
             samples.gauge(&families::ENDPOINT_LATENCY, labels, latency / 1000.0);

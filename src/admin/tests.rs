@@ -67,6 +67,9 @@ impl View for Scripted {
         let endpoint = EndpointView {
             service: "static/127.0.0.1:80".into(),
             target: "static/127.0.0.1:80".into(),
+            backend: "static".into(),
+            id: None,
+            priority: 0,
             address: "127.0.0.1:80".into(),
             weight: 1,
             zone: None,
@@ -91,7 +94,8 @@ impl View for Scripted {
             window_failures: 5,
             source: "backend".into(),
             age_seconds: 0.5,
-            unused_because: None,
+            usable: false,
+            unused_because: Some("ejected".into()),
         };
         if service.is_none_or(|service| service == endpoint.service) { vec![endpoint] } else { Vec::new() }
     }

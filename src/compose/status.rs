@@ -269,17 +269,8 @@ impl View for Status {
     fn endpoints(&self, service: Option<&str>) -> Vec<EndpointView> {
         let table = self.table.load();
         let sources = self.sources();
-        let (millis, unknown) = (self.millis(), Provenance::default());
-        let mut views = Vec::new();
-        for upstream in table.upstreams.iter().filter(|one| service.is_none_or(|name| *one.name == *name)) {
-            upstream.endpoints.for_each(&mut |set| {
-                let known = sources.get(&set.target).unwrap_or(&unknown);
-                views.extend(
-                    set.members.iter().map(|member| endpoint::view(upstream, &set.target, member, known, millis)),
-                );
-            });
-        }
-        views
+        let wanted = table.upstreams.iter().filter(|one| service.is_none_or(|name| *one.name == *name));
+        wanted.flat_map(|upstream| endpoint::views(upstream, &sources, self.millis())).collect()
     }
 
     fn targets(&self) -> Vec<TargetView> {
