@@ -33,7 +33,7 @@ use lookup::Outcome;
 use schedule::{Doubt, Schedule};
 use target::Question;
 
-use crate::{Backend, DnsConfig, Error, Finding, Snapshot, Source, Target, TargetError, async_trait};
+use crate::{Backend, Calls, DnsConfig, Error, Finding, Snapshot, Source, Target, TargetError, async_trait};
 
 /// The `dns` backend.
 #[derive(Debug)]
@@ -70,6 +70,10 @@ impl Backend for Dns {
 
     async fn examine(&self, targets: &[Target]) -> Vec<Finding> {
         examine::look(&self.client, targets).await
+    }
+
+    fn calls(&self) -> Calls {
+        self.client.calls.clone()
     }
 }
 

@@ -19,7 +19,7 @@ use std::sync::Arc;
 
 use shared::Shared;
 
-use crate::{Backend, Error, Finding, Snapshot, Source, Target, TargetError, async_trait};
+use crate::{Backend, Calls, Error, Finding, Snapshot, Source, Target, TargetError, async_trait};
 
 /// Most bytes of a service's name.
 const MAX_NAME: usize = 253;
@@ -43,6 +43,10 @@ impl Backend for File {
         target.refuse_options()?;
         check_name(&target.path).map_err(|problem| TargetError(format!("target `{target}`: {problem}")))?;
         Ok(Box::new(Service { name: target.path.clone(), shared: Arc::clone(&self.shared), seen: 0, said: None }))
+    }
+
+    fn calls(&self) -> Calls {
+        self.shared.calls()
     }
 
     /// Says whether the files can be read and understood, and whether a change would be seen at once.

@@ -25,6 +25,7 @@ mod demo;
 #[cfg(feature = "dns")]
 mod discovery_dns;
 mod discovery_file;
+mod discovery_told;
 mod doctor;
 mod ejection;
 mod explain;

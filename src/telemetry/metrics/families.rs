@@ -271,6 +271,22 @@ family!(
     "Answers that a backend failed to give."
 );
 family!(
+    DISCOVERY_FAILURES,
+    Gauges,
+    2,
+    "meshless_discovery_consecutive_errors",
+    ["backend", "target"],
+    "Answers in a row that a backend failed to give; 0 while it answers."
+);
+family!(
+    DISCOVERY_CALLS,
+    Counts,
+    2,
+    "meshless_discovery_calls_total",
+    ["backend", "call"],
+    "Questions that a backend was asked."
+);
+family!(
     LIVE_NAMES,
     Gauges,
     0,
@@ -444,6 +460,8 @@ pub fn all() -> Vec<Description> {
         CONFIG_VERSION.describe(),
         SNAPSHOT_AGE.describe(),
         DISCOVERY_ERRORS.describe(),
+        DISCOVERY_FAILURES.describe(),
+        DISCOVERY_CALLS.describe(),
         LIVE_NAMES.describe(),
         NAMES_REFUSED.describe(),
         ENDPOINTS.describe(),
