@@ -5,8 +5,10 @@
 
 mod control;
 mod demand;
+mod examine;
 mod health;
 mod listeners;
+mod lookup;
 mod memory;
 mod objects;
 mod offline;
@@ -45,7 +47,9 @@ use crate::worker;
 
 use control::Control;
 pub(crate) use control::Event;
+pub use examine::{Examination, implied_backends};
 use health::Checker;
+pub use lookup::{Lookup, LookupError, Watched};
 pub use offline::{Offline, OfflineError};
 use status::Status;
 

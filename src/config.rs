@@ -49,7 +49,7 @@ use crate::target::Expression;
 pub use actions::*;
 pub use balance::*;
 pub use breaker::Breaker;
-pub use check::{Loaded, load};
+pub use check::{Loaded, load, load_implied};
 pub use classify::{Classify, StatusWord, Statuses};
 pub use discovery::*;
 pub use health::{Health, HealthAsk};

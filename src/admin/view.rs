@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::explain::answer::Explanation;
 use crate::explain::{Question, Refusal};
+use crate::targets::TargetView;
 
 /// The gateway, seen from outside. Each call answers at once from what is in memory.
 pub trait View: fmt::Debug + Send + Sync {
@@ -26,6 +27,9 @@ pub trait View: fmt::Debug + Send + Sync {
     fn registration(&self) -> Option<RegistrationView> {
         None
     }
+
+    /// Returns every target that is followed and what is known of it, in the order of their names.
+    fn targets(&self) -> Vec<TargetView>;
 
     /// Says why a request goes where it goes, by the table that serves.
     fn explain(&self, question: &Question) -> Result<Explanation, Refusal>;
@@ -133,6 +137,12 @@ pub struct EndpointView {
     pub service: String,
     /// Target that it was found by.
     pub target: String,
+    /// Backend that the target names.
+    pub backend: String,
+    /// The backend's own id, where it has one.
+    pub id: Option<String>,
+    /// Step of the failover list within its target, lower ones first: SRV's priority.
+    pub priority: u16,
     /// Where it listens.
     pub address: String,
     /// Relative weight.
@@ -165,11 +175,14 @@ pub struct EndpointView {
     pub window_requests: u64,
     /// How many of `window_requests` failed, or were turned away by a limit.
     pub window_failures: u64,
-    /// Where the snapshot came from: the backend, or the disk.
+    /// Where the snapshot came from: `live` (the backend), or `disk`.
     pub source: String,
     /// How long its backend has not been able to confirm it, in seconds; 0 while it answers.
     pub age_seconds: f64,
-    /// Why it gets nothing; `None` if it may be picked.
+    /// It may be picked: it is listed, healthy and not ejected.
+    pub usable: bool,
+    /// Why it gets nothing; `None` if it gets its part. One that is usable may wait in a tier, or a zone, that is not
+    /// in use.
     pub unused_because: Option<String>,
 }
 

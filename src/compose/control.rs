@@ -224,7 +224,7 @@ impl Control {
                 }
                 _ = tick.tick() => {
                     changed |= self.demand.sweep(&self.table.load(), &mut self.targets, Instant::now());
-                    self.targets.tell(Instant::now());
+                    self.targets.tell(&self.metrics, Instant::now());
                     self.objects.tell(Instant::now());
                     self.status.look(&self.targets, self.objects.known());
                 }

@@ -24,6 +24,7 @@ use crate::explain::{self, Provenance, Question, Refusal, Situation, endpoint};
 use crate::follow::{Followed, removals};
 use crate::proxy::wall;
 use crate::resilience::breaker::Usable;
+use crate::targets::{EndpointFound, TargetView};
 use crate::telemetry::timestamp::Timestamp;
 use crate::upstream::{Member, Table};
 
@@ -289,17 +290,36 @@ impl View for Status {
     fn endpoints(&self, service: Option<&str>) -> Vec<EndpointView> {
         let table = self.table.load();
         let sources = self.sources();
-        let (millis, unknown) = (self.millis(), Provenance::default());
-        let mut views = Vec::new();
-        for upstream in table.upstreams.iter().filter(|one| service.is_none_or(|name| *one.name == *name)) {
+        let wanted = table.upstreams.iter().filter(|one| service.is_none_or(|name| *one.name == *name));
+        wanted.flat_map(|upstream| endpoint::views(upstream, &sources, self.millis())).collect()
+    }
+
+    fn targets(&self) -> Vec<TargetView> {
+        let (targets, now) = (self.told().targets.clone(), Instant::now());
+        let mut views: BTreeMap<Target, TargetView> = targets
+            .into_iter()
+            .map(|(target, followed)| {
+                let view = TargetView::of_known(&target, &followed.known.borrow(), now);
+                (target, view)
+            })
+            .collect();
+        for upstream in &self.table.load().upstreams {
             upstream.endpoints.for_each(&mut |set| {
-                let known = sources.get(&set.target).unwrap_or(&unknown);
-                views.extend(
-                    set.members.iter().map(|member| endpoint::view(upstream, &set.target, member, known, millis)),
-                );
+                let Some(view) = views.get_mut(&set.target) else { return };
+                // One by itself, or of an override, is its own name.
+                if *upstream.name != *view.target && !view.services.iter().any(|name| **name == *upstream.name) {
+                    view.services.push(upstream.name.to_string());
+                }
+                // The snapshot does not list them.
+                for member in set.members.iter().filter(|member| member.standing == removals::Standing::Held) {
+                    let held = EndpointFound { held: true, ..EndpointFound::of(&member.endpoint) };
+                    if !view.endpoints.contains(&held) {
+                        view.endpoints.push(held);
+                    }
+                }
             });
         }
-        views
+        views.into_values().collect()
     }
 
     fn registration(&self) -> Option<RegistrationView> {

@@ -14,11 +14,22 @@ use crate::config::{Backend as BackendConfig, Config, Dns};
 use crate::follow::last_known_good::LastKnownGood;
 use crate::follow::removals::Removals;
 use crate::follow::{Backoff, Followed, follow};
-use crate::telemetry::metrics::{ControlMetrics, DiscoverySeries};
+use crate::telemetry::metrics::{ControlMetrics, DiscoverySeries, SharedCounter};
 use crate::upstream::reconcile::Catalog;
 
 /// Backends by name, with what they were opened from.
 pub(super) type Backends = BTreeMap<String, (Option<BackendConfig>, Arc<dyn Backend>)>;
+
+/// What a backend was asked, by its name.
+type Asked = BTreeMap<String, BTreeMap<&'static str, Counted>>;
+
+/// One kind of question to a backend. It goes on counting when the backend is opened anew, which begins at 0.
+#[derive(Debug)]
+struct Counted {
+    counter: SharedCounter,
+    /// What the open backend had counted when the metric was last told.
+    told: u64,
+}
 
 /// All targets that are followed.
 #[derive(Debug)]
@@ -32,6 +43,7 @@ pub(super) struct Targets {
     disk: Option<LastKnownGood>,
     random: fastrand::Rng,
     generations: u64,
+    calls: Asked,
 }
 
 #[derive(Debug)]
@@ -98,6 +110,7 @@ impl Targets {
             disk,
             random: fastrand::Rng::with_seed(seed),
             generations: 0,
+            calls: Asked::new(),
         }
     }
 
@@ -152,6 +165,21 @@ impl Targets {
 
     /// Puts what was opened in force and lets go of what is no longer named.
     pub(super) fn commit(&mut self, opened: Opened, metrics: &ControlMetrics) {
+        // What the backends that go were asked until now counts.
+        self.tell_calls(metrics);
+        let stays = |name: &String| match (self.backends.get(name), opened.backends.get(name)) {
+            (Some((_, before)), Some((_, now))) => Some(Arc::ptr_eq(before, now)),
+            _ => None,
+        };
+        self.calls.retain(|name, calls| {
+            let stays = stays(name);
+            if stays == Some(false) {
+                for counted in calls.values_mut() {
+                    counted.told = 0;
+                }
+            }
+            stays.is_some()
+        });
         self.backends = opened.backends;
         self.planned = opened.planned;
         self.release(&opened.live.iter().collect());
@@ -258,8 +286,23 @@ impl Targets {
         self.followed.values().filter_map(|tracked| tracked.removals.deadline()).min().map(Instant::from_std)
     }
 
+    /// Tells the metrics how often backends were asked since the last time.
+    fn tell_calls(&mut self, metrics: &ControlMetrics) {
+        for (name, (_, backend)) in &self.backends {
+            for (call, total) in backend.calls().totals() {
+                let of_backend = self.calls.entry(name.clone()).or_default();
+                let counted = of_backend
+                    .entry(call)
+                    .or_insert_with(|| Counted { counter: metrics.discovery_calls(name, call), told: 0 });
+                counted.counter.add(total.saturating_sub(counted.told));
+                counted.told = total;
+            }
+        }
+    }
+
     /// Tells the metrics what happened since the last time.
-    pub(super) fn tell(&mut self, now: Instant) {
+    pub(super) fn tell(&mut self, metrics: &ControlMetrics, now: Instant) {
+        self.tell_calls(metrics);
         for tracked in self.followed.values_mut() {
             let known = tracked.followed.known.borrow();
             let (told, series) = (&mut tracked.told, &tracked.series);
@@ -275,6 +318,7 @@ impl Targets {
             for _ in told.failures..known.failures {
                 series.failed(known.failure.as_ref().map_or("unreachable", |failure| failure.kind), now.into_std());
             }
+            series.failures_in_row(known.failure.as_ref().map_or(0, |failure| failure.count));
             told.answers = known.answers;
             told.failures = known.failures;
         }

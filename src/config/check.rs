@@ -71,6 +71,21 @@ pub fn load(
     }
 }
 
+/// Checks a configuration that stands nowhere: an empty table for each of `backends`, and the environment over it. What
+/// somebody works with who asks a backend without a file.
+pub fn load_implied(backends: &[&str], surroundings: &dyn Surroundings) -> Result<Config, Problems> {
+    let layers::Layers { tree, mut problems, files: _ } = layers::imply(backends, surroundings);
+    let (config, more) = meaning(&tree, surroundings);
+    // Nobody listens, and that is meant so.
+    problems.extend(more.into_iter().filter(|problem| problem.key != "listeners"));
+    problems.sort();
+    problems.dedup();
+    match config {
+        Some(config) if problems.iter().all(|problem| problem.severity == Severity::Warning) => Ok(config),
+        _ => Err(Problems(problems)),
+    }
+}
+
 /// Checks a configuration that stands in another file, without the environment's keys.
 pub(super) fn load_tree(
     mut tree: Tree,

@@ -25,6 +25,8 @@ mod demo;
 #[cfg(feature = "dns")]
 mod discovery_dns;
 mod discovery_file;
+mod discovery_told;
+mod doctor;
 mod ejection;
 mod explain;
 #[cfg(feature = "kubernetes")]
@@ -45,6 +47,7 @@ mod routes;
 mod runbook;
 mod simulate;
 mod strict;
+mod targets;
 mod tcp;
 mod texts_replayed;
 mod tls;

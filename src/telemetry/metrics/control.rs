@@ -139,9 +139,15 @@ impl ControlMetrics {
         }
     }
 
+    /// Returns the counter of one kind of question to a backend. Whoever keeps it keeps what it counted listed.
+    pub fn discovery_calls(&self, backend: &str, call: &str) -> SharedCounter {
+        self.registry.shared_counter(&families::DISCOVERY_CALLS, [backend, call])
+    }
+
     /// Returns what is counted for one target of a backend; its age begins at `now`.
     pub fn discovery(&self, backend: &str, target: &str, now: Instant) -> DiscoverySeries {
         DiscoverySeries {
+            in_row: self.registry.gauge(&families::DISCOVERY_FAILURES, [backend, target]),
             age: self.registry.age(&families::SNAPSHOT_AGE, [backend, target], now),
             registry: Arc::clone(&self.registry),
             backend: backend.into(),
@@ -171,12 +177,18 @@ impl ObjectSeries {
 #[derive(Debug)]
 pub struct DiscoverySeries {
     age: Age,
+    in_row: Gauge,
     registry: Arc<Registry>,
     backend: Box<str>,
     target: Box<str>,
 }
 
 impl DiscoverySeries {
+    /// So many answers in a row failed; 0: none.
+    pub fn failures_in_row(&self, count: u64) {
+        self.in_row.set(count as f64);
+    }
+
     /// The backend answered: what is known is true until it fails. A source that waits for change says nothing for
     /// hours when all is well, so silence is not age.
     pub fn answered(&self) {

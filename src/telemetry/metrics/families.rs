@@ -327,6 +327,22 @@ family!(
     "Checks of the application that we register, by result."
 );
 family!(
+    DISCOVERY_FAILURES,
+    Gauges,
+    2,
+    "meshless_discovery_consecutive_errors",
+    ["backend", "target"],
+    "Answers in a row that a backend failed to give; 0 while it answers."
+);
+family!(
+    DISCOVERY_CALLS,
+    Counts,
+    2,
+    "meshless_discovery_calls_total",
+    ["backend", "call"],
+    "Questions that a backend was asked."
+);
+family!(
     LIVE_NAMES,
     Gauges,
     0,
@@ -502,6 +518,8 @@ pub fn all() -> Vec<Description> {
         DISCOVERY_ERRORS.describe(),
         ROUTE_OBJECTS.describe(),
         ROUTE_RULES.describe(),
+        DISCOVERY_FAILURES.describe(),
+        DISCOVERY_CALLS.describe(),
         LIVE_NAMES.describe(),
         NAMES_REFUSED.describe(),
         ENDPOINTS.describe(),
