@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 pub use change::{Change, What, changes};
 pub use text::Text;
-pub(crate) use text::{plain, remedy};
+pub(crate) use text::{count, plain, remedy};
 
 use crate::follow::{self, Known, Origin};
 use crate::telemetry::timestamp::Timestamp;

@@ -111,7 +111,8 @@ impl Summary {
         metrics: &str,
         now: SystemTime,
     ) -> Self {
-        let requests = series(metrics, "request_total").map(|(_, value)| value).sum();
+        // The sum of nothing is -0, which prints so.
+        let requests = series(metrics, "request_total").map(|(_, value)| value).sum::<f64>() + 0.0;
         let now = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
         let started = series(metrics, "process_start_time_seconds").next().map(|(_, started)| started);
         let uptime_seconds = started.map(|started| (now - started).max(0.0));
@@ -414,6 +415,14 @@ static/127.0.0.1:80  127.0.0.1:80  static/127.0.0.1:80, backend  0 s            
         assert_eq!((&json["ready"], &json["requests"]), (&false.into(), &7200.0.into()));
         assert_eq!(json["oldest_snapshot"]["age_seconds"], 90.5);
         assert_eq!(json["services"][0]["endpoints"]["usable"], 1);
+    }
+
+    #[test]
+    fn no_request_yet_is_none_and_not_less_than_none() {
+        let view = crate::admin::tests::Scripted::default();
+        let (readiness, config) = (view.readiness(), view.config());
+        let summary = Summary::of("unix:/a.sock".into(), readiness, config, Vec::new(), "", UNIX_EPOCH);
+        assert!(summary.requests.is_sign_positive() && summary.to_string().contains("\nrequests        0\n"));
     }
 
     #[tokio::test]

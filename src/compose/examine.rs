@@ -26,7 +26,7 @@ use crate::doctor::state::Kept;
 use crate::doctor::{Report, Section, clock, descriptors, machine, ports, state};
 use crate::follow::last_known_good;
 use crate::sockets;
-use crate::targets::{TargetView, remedy};
+use crate::targets::{TargetView, count, remedy};
 
 /// Longest that one look may take.
 const LIMIT: Duration = Duration::from_secs(10);
@@ -295,7 +295,11 @@ fn judge_targets(views: &[TargetView], all: usize) -> Vec<Finding> {
         let more = if views.len() < all { format!(" (of {all}: {} were asked)", views.len()) } else { String::new() };
         findings.push(Finding::good(
             "targets",
-            format!("{} answered{more}, {endpoints} endpoints, the slowest in {slowest:.0} ms", answered.len()),
+            format!(
+                "{} answered{more}, {}, the slowest in {slowest:.0} ms",
+                answered.len(),
+                count(endpoints, "endpoint")
+            ),
         ));
     }
     for view in views {

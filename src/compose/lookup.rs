@@ -15,7 +15,7 @@ use tokio::time::{Instant, timeout};
 
 use super::targets::discovery_config;
 use crate::config::{self, Backend as BackendConfig, Config, Dns, Problem, Problems};
-use crate::follow::{Backoff, Followed, follow};
+use crate::follow::{Backoff, Followed, Outage, follow};
 use crate::target::{Expression, Node};
 use crate::targets::TargetView;
 use crate::telemetry::timestamp::Timestamp;
@@ -163,7 +163,7 @@ impl Lookup {
         let mut followed = Vec::new();
         for asked in &self.asked {
             let (target, backend) = (asked.target.clone(), asked.backend.clone());
-            let following = follow(target, backend, Backoff::default(), fastrand::Rng::new(), None);
+            let following = follow(target, backend, Backoff::default(), fastrand::Rng::new(), None, Outage::default());
             // That the target can be opened was seen when it was looked up.
             let Ok((known, future)) = following else { continue };
             followed.push((known, asked.services.clone(), tokio::spawn(future).abort_handle()));

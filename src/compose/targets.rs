@@ -13,7 +13,7 @@ use super::{Event, StartError};
 use crate::config::{Backend as BackendConfig, Config, Dns};
 use crate::follow::last_known_good::LastKnownGood;
 use crate::follow::removals::Removals;
-use crate::follow::{Backoff, Followed, follow};
+use crate::follow::{Backoff, Followed, Outage, follow};
 use crate::telemetry::metrics::{ControlMetrics, DiscoverySeries, SharedCounter};
 use crate::upstream::reconcile::Catalog;
 
@@ -44,6 +44,8 @@ pub(super) struct Targets {
     random: fastrand::Rng,
     generations: u64,
     calls: Asked,
+    /// How many targets of each backend fail, so that they do not all say so.
+    outages: HashMap<String, Outage>,
 }
 
 #[derive(Debug)]
@@ -111,6 +113,7 @@ impl Targets {
             random: fastrand::Rng::with_seed(seed),
             generations: 0,
             calls: Asked::new(),
+            outages: HashMap::new(),
         }
     }
 
@@ -154,9 +157,10 @@ impl Targets {
             if runs {
                 continue;
             }
+            let outage = self.outages.entry(target.backend.clone()).or_default().clone();
             let disk = self.disk.clone().filter(|_| target.backend != "static" && planned.contains(target));
             let (followed, future) =
-                follow(target.clone(), backend.clone(), Backoff::default(), self.random.fork(), disk)
+                follow(target.clone(), backend.clone(), Backoff::default(), self.random.fork(), disk, outage)
                     .map_err(|error| StartError::Unusable(format!("{target}: {error}")))?;
             fresh.push((target.clone(), followed, Box::pin(future) as _));
         }
@@ -180,6 +184,7 @@ impl Targets {
             }
             stays.is_some()
         });
+        self.outages.retain(|name, _| opened.backends.contains_key(name));
         self.backends = opened.backends;
         self.planned = opened.planned;
         self.release(&opened.live.iter().collect());
@@ -206,8 +211,10 @@ impl Targets {
             .backends
             .get(&target.backend)
             .ok_or_else(|| format!("{target}: there is no [discovery.{}]", target.backend))?;
-        let (followed, future) = follow(target.clone(), backend.clone(), Backoff::default(), self.random.fork(), None)
-            .map_err(|error| error.to_string())?;
+        let outage = self.outages.entry(target.backend.clone()).or_default().clone();
+        let (followed, future) =
+            follow(target.clone(), backend.clone(), Backoff::default(), self.random.fork(), None, outage)
+                .map_err(|error| error.to_string())?;
         tokio::spawn(future);
         self.track(target, followed, metrics);
         Ok(())

@@ -161,7 +161,7 @@ pub(super) fn difference(before: &EndpointFound, after: &EndpointFound) -> Strin
 }
 
 /// `1 endpoint`, `2 endpoints`.
-pub(super) fn count(number: usize, what: &str) -> String {
+pub(crate) fn count(number: usize, what: &str) -> String {
     format!("{number} {what}{}", if number == 1 { "" } else { "s" })
 }
 
