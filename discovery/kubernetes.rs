@@ -4,6 +4,7 @@
 //! we are, `exec` runs programs that hand out credentials, `connect` makes a client of both, `client` lists, watches and
 //! reads, `stream` reads one watch, and `watch` keeps a collection of objects as they are now. `target` (pure) reads what
 //! is asked, `service` and `slices` (pure) make endpoints of objects, and `pods` is the source that puts these together.
+//! `routes` is the source of the objects of the Gateway API.
 
 mod access;
 mod client;

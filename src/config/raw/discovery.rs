@@ -88,8 +88,8 @@ pub struct Discovery {
     /// For `kubernetes`: which addresses are used; `node-port` and `load-balancer` are for a gateway outside of the cluster.
     /// Default `pod`.
     pub addresses: Option<KubernetesAddresses>,
-    /// For `kubernetes`: reads `HTTPRoute` and `GRPCRoute` objects of `namespace` and adds them behind `[[routes]]`. Default
-    /// `false`.
+    /// For `kubernetes`: reads `HTTPRoute` and `GRPCRoute` objects of `namespace` and adds them behind `[[routes]]`, see
+    /// `docs/gateway-api.md`. Default `false`.
     pub routes: Option<bool>,
 }
 
