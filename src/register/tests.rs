@@ -48,7 +48,7 @@ impl World {
                 Next::Write(write) => {
                     self.written.push((self.now - self.start, write));
                     let answer = (self.answer)(write);
-                    self.course.done(answer.as_ref().map(|()| ()), self.now, &mut self.random);
+                    self.course.done(answer.as_ref().copied(), self.now, &mut self.random);
                 }
                 Next::Wait(until) => return until,
                 Next::Left => return None,
