@@ -22,8 +22,9 @@ type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 /// Returns the leftovers that were removed.
 type Exchange = Boxed<Result<Vec<String>, Error>>;
 
-/// The output of the check while the application is well. It never changes: a changed one would be a write.
-const WELL: &str = "well";
+/// The output of the check while the application is well: none, as after an announcement. The agent passes a changed
+/// output on, later, and then each entry would be written twice.
+const WELL: &str = "";
 
 pub(super) struct Active {
     plan: Plan,
