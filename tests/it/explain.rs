@@ -57,6 +57,8 @@ const CASES: &[Case] = &[
     ("failover-and-split", &["GET", "http://a.b.example.org/"], "partners", &["api"]),
     ("file-discovery", &["GET", "http://web/"], "route 2", &["web"]),
     ("gateway-api", &["http://web/gateway-status"], "status", &[]),
+    ("kubernetes", &["GET", "http://web/api/x"], "route 1", &["api"]),
+    ("kubernetes", &["GET", "http://web/"], "route 2", &["web"]),
     ("names", &["GET", "http://web-v2.mesh/"], "{service}.mesh", &["web-v2"]),
     ("names", &["GET", "http://legacy.prod.mesh/"], "route 1", &["static/127.0.0.1:8081"]),
     ("names", &["-H", "meshless-route: web-v2", "http://legacy.prod.mesh/"], "route 1", &["web-v2"]),

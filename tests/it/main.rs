@@ -25,6 +25,8 @@ mod demo;
 #[cfg(feature = "dns")]
 mod discovery_dns;
 mod discovery_file;
+#[cfg(feature = "kubernetes")]
+mod discovery_kubernetes;
 mod discovery_told;
 mod doctor;
 mod ejection;

@@ -81,12 +81,13 @@ pub struct Discovery {
     /// for `ecs`, `30s` for `cloudmap`.
     pub max_interval: Option<Period>,
 
-    /// For `kubernetes`: a kubeconfig. Default: the account of the pod, else `$KUBECONFIG`, else `~/.kube/config`.
+    /// For `kubernetes`: a kubeconfig. Default: the account of the pod, unless `context` is set; else `$KUBECONFIG`, else
+    /// `~/.kube/config`.
     pub kubeconfig: Option<PathBuf>,
     /// For `kubernetes`: the context in the kubeconfig. Default: its current one.
     pub context: Option<String>,
-    /// For `kubernetes`: which addresses are used; `node-port` and `load-balancer` are for a gateway outside of the cluster.
-    /// Default `pod`.
+    /// For `kubernetes`: which addresses are used; `node-port` (of every node that is ready) and `load-balancer` are for a
+    /// gateway outside of the cluster. Default `pod`.
     pub addresses: Option<KubernetesAddresses>,
     /// For `kubernetes`: reads `HTTPRoute` and `GRPCRoute` objects of `namespace` and adds them behind `[[routes]]`, see
     /// `docs/gateway-api.md`. Default `false`.
