@@ -23,6 +23,7 @@ mod check;
 mod deadlines;
 mod demo;
 #[cfg(feature = "dns")]
+mod discovery_consul;
 mod discovery_dns;
 mod discovery_file;
 #[cfg(feature = "kubernetes")]

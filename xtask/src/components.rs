@@ -11,7 +11,7 @@ use std::process::Command;
 
 use anyhow::Context as _;
 
-use crate::{debian, golang, process, workspace};
+use crate::{consul, debian, golang, process, workspace};
 
 /// A program of a Debian package.
 struct Program {
@@ -72,6 +72,13 @@ pub(crate) fn prepare() -> anyhow::Result<PathBuf> {
             println!("  {:<13} {} ({})", "python3", python.display(), requirements(REQUIREMENTS)?.join(", "));
         }
         Err(error) => missing.push(("python3", format!("{error:#}"))),
+    }
+    match consul::program() {
+        Ok(program) => {
+            symlink(&program, bin.join("consul")).context("note a test component")?;
+            println!("  {:<13} {} ({})", "consul", program.display(), consul::VERSION);
+        }
+        Err(error) => missing.push(("consul", format!("{error:#}"))),
     }
     match golang::grpc_interop() {
         Ok(folder) => {

@@ -58,11 +58,11 @@ pub struct Discovery {
     pub peer: Option<String>,
     /// For `consul`: which server may answer. Default `stale`.
     pub consistency: Option<ConsulConsistency>,
-    /// For `consul`: lets the agent answer from its cache. Default `false`.
+    /// For `consul`: lets the agent answer from its cache; not with `consistent`. Default `false`.
     pub cached: Option<bool>,
     /// For `consul`: how long one query waits for a change, 1 s to 10 min. Default `60s`.
     pub wait: Option<Period>,
-    /// For `consul`: most queries that wait at a time; further targets are polled in turn. Default 150.
+    /// For `consul`: most queries that wait at a time; further targets are polled in turn. 1 to 10000. Default 150.
     pub blocking: Option<usize>,
 
     /// For `ecs` and `cloudmap`: the region. Default: what the environment, the profile or the instance says.
