@@ -24,6 +24,8 @@ mod deadlines;
 mod demo;
 #[cfg(feature = "dns")]
 mod discovery_dns;
+#[cfg(all(feature = "ecs", feature = "cloudmap"))]
+mod discovery_ecs;
 mod discovery_file;
 mod ejection;
 mod explain;
