@@ -122,7 +122,7 @@ fn python_can_make_environments() -> bool {
 fn python() -> anyhow::Result<PathBuf> {
     environment(
         REQUIREMENTS,
-        "import grpc, kosoku, opentelemetry.proto.trace.v1.trace_pb2, prometheus_client, websockets",
+        "import grpc, kosoku, moto.server, opentelemetry.proto.trace.v1.trace_pb2, prometheus_client, websockets",
     )
 }
 
