@@ -16,6 +16,7 @@ mod external_name;
 mod nodes;
 mod outside;
 mod pods;
+mod routes;
 mod service;
 mod slices;
 mod stream;
@@ -33,7 +34,10 @@ use outside::{Outside, Way};
 use pods::Pods;
 use target::Question;
 
-use crate::{Backend, Calls, Finding, KubernetesAddresses, KubernetesConfig, Source, Target, TargetError, async_trait};
+use crate::{
+    Backend, Calls, Finding, KubernetesAddresses, KubernetesConfig, ObjectSource, Source, Target, TargetError,
+    async_trait,
+};
 
 /// The `kubernetes` backend.
 #[derive(Debug)]
@@ -41,17 +45,20 @@ pub(crate) struct Kubernetes {
     client: Arc<Client>,
     nodes: Arc<Nodes>,
     addresses: KubernetesAddresses,
+    /// Reads objects of the Gateway API too.
+    routes: bool,
 }
 
 impl Kubernetes {
     /// Returns a backend; nothing is read or asked before a source is.
     pub(crate) fn new(config: &KubernetesConfig) -> Self {
-        Self::over(Client::new(config), config.addresses)
+        Self::over(Client::new(config), config)
     }
 
-    fn over(client: Client, addresses: KubernetesAddresses) -> Self {
+    fn over(client: Client, config: &KubernetesConfig) -> Self {
         let client = Arc::new(client);
-        Self { nodes: Arc::new(Nodes::new(Arc::clone(&client))), client, addresses }
+        let nodes = Arc::new(Nodes::new(Arc::clone(&client)));
+        Self { client, nodes, addresses: config.addresses, routes: config.routes }
     }
 }
 
@@ -73,6 +80,10 @@ impl Backend for Kubernetes {
 
     async fn examine(&self, targets: &[Target]) -> Vec<Finding> {
         examine::examine(&self.client, self.addresses, targets).await
+    }
+
+    fn objects(&self) -> Option<Box<dyn ObjectSource>> {
+        self.routes.then(|| Box::new(routes::Routes::new(Arc::clone(&self.client))) as _)
     }
 
     fn calls(&self) -> Calls {
