@@ -44,22 +44,22 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct Kubernetes {
     client: Arc<Client>,
-    /// Reads objects of the Gateway API too.
-    routes: bool,
     nodes: Arc<Nodes>,
     addresses: KubernetesAddresses,
+    /// Reads objects of the Gateway API too.
+    routes: bool,
 }
 
 impl Kubernetes {
     /// Returns a backend; nothing is read or asked before a source is.
     pub(crate) fn new(config: &KubernetesConfig) -> Self {
-        Self { routes: config.routes, ..Self::over(Client::new(config), config.addresses) }
+        Self::over(Client::new(config), config)
     }
 
-    fn over(client: Client, addresses: KubernetesAddresses) -> Self {
+    fn over(client: Client, config: &KubernetesConfig) -> Self {
         let client = Arc::new(client);
         let nodes = Arc::new(Nodes::new(Arc::clone(&client)));
-        Self { client, nodes, addresses, routes: false }
+        Self { client, nodes, addresses: config.addresses, routes: config.routes }
     }
 }
 

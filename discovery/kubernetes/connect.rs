@@ -85,7 +85,7 @@ fn authorization(identity: &Identity) -> Option<String> {
 }
 
 fn tls(access: &Access, identity: &Identity) -> Result<ClientConfig, String> {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let provider = meshless_certs::provider();
     let versions = ClientConfig::builder_with_provider(Arc::clone(&provider)).with_safe_default_protocol_versions();
     let versions = versions.map_err(|error| error.to_string())?;
     let verified = if access.is_unverified {
@@ -175,7 +175,7 @@ mod tests {
     fn server() -> (SocketAddr, String) {
         let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
         let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(made.signing_key.serialize_der()));
-        let config = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        let config = ServerConfig::builder_with_provider(meshless_certs::provider())
             .with_safe_default_protocol_versions()
             .unwrap()
             .with_no_client_auth()

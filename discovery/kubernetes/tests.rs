@@ -49,12 +49,16 @@ impl Place {
         KubernetesConfig { kubeconfig: Some(self.folder.path().join("config")), ..KubernetesConfig::default() }
     }
 
+    fn config_of(&self, addresses: KubernetesAddresses) -> KubernetesConfig {
+        KubernetesConfig { addresses, ..self.config() }
+    }
+
     fn backend(&self) -> Kubernetes {
         self.backend_with(QUICK)
     }
 
     fn backend_with(&self, timing: Timing) -> Kubernetes {
-        Kubernetes::over(Client::new(&self.config()).with_timing(timing), KubernetesAddresses::Pod)
+        Kubernetes::over(Client::new(&self.config()).with_timing(timing), &self.config())
     }
 }
 

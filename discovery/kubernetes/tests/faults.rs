@@ -260,7 +260,7 @@ async fn node_ports_are_those_of_the_nodes_and_of_those_with_pods_where_the_serv
     pods["endpoints"][0]["nodeName"] = json!("n2");
     place.fake.put("endpointslices", pods);
     let client = Client::new(&place.config()).with_timing(QUICK);
-    let backend = Kubernetes::over(client, KubernetesAddresses::NodePort);
+    let backend = Kubernetes::over(client, &place.config_of(KubernetesAddresses::NodePort));
     let mut source = backend.source(&target("shop/web:http")).unwrap();
     told(&mut source, &["10.1.0.1:30080", "10.1.0.2:30080"]).await;
     place.fake.put("services", service("Local"));
@@ -282,7 +282,9 @@ async fn a_load_balancer_is_followed_to_its_addresses() {
     };
     place.fake.put("services", service(json!([])));
     let client = Client::new(&place.config()).with_timing(QUICK);
-    let mut source = Kubernetes::over(client, KubernetesAddresses::LoadBalancer).source(&target("shop/web")).unwrap();
+    let mut source = Kubernetes::over(client, &place.config_of(KubernetesAddresses::LoadBalancer))
+        .source(&target("shop/web"))
+        .unwrap();
     told(&mut source, &[]).await;
     place.fake.put("services", service(json!([{ "ip": "192.0.2.7" }])));
     told(&mut source, &["192.0.2.7:443"]).await;
