@@ -12,8 +12,8 @@ use std::time::Duration;
 use crate::{Backend, Snapshot, Target, TargetError, file, inline};
 
 pub use aws::{AwsConfig, CloudmapConfig, EcsConfig};
-pub use consul::{ConsulConfig, ConsulConsistency};
-pub use kubernetes::{KubernetesAddresses, KubernetesConfig};
+pub use consul::{ConsulAddress, ConsulConfig, ConsulConsistency, ConsulHost};
+pub use kubernetes::{KubernetesAddresses, KubernetesConfig, KubernetesSurroundings};
 
 /// `[discovery.NAME]`, checked: which kind of backend it is and what that kind needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -89,6 +89,13 @@ pub enum DnsFamily {
 pub struct OpenError {
     name: String,
     problem: String,
+}
+
+impl OpenError {
+    /// Says what is wrong with the backend called `name`.
+    pub(crate) fn new(name: &str, problem: &str) -> Self {
+        Self { name: name.to_owned(), problem: problem.to_owned() }
+    }
 }
 
 /// Opens the backend called `name`. Does no IO: a backend that is not there yet is an error of its sources.

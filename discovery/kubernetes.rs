@@ -1,20 +1,46 @@
 //! The `kubernetes` backend.
 
-use crate::{Backend, KubernetesConfig, Source, Target, TargetError};
+#![allow(dead_code, reason = "the sources come next")]
 
+mod access;
+mod client;
+mod connect;
+mod exec;
+mod routes;
+mod stream;
+mod watch;
+
+use std::sync::Arc;
+
+use client::Client;
+
+use crate::{Backend, Calls, KubernetesConfig, ObjectSource, Source, Target, TargetError};
+
+/// The `kubernetes` backend.
 #[derive(Debug)]
 pub(crate) struct Kubernetes {
-    config: KubernetesConfig,
+    client: Arc<Client>,
+    /// Reads objects of the Gateway API too.
+    routes: bool,
 }
 
 impl Kubernetes {
+    /// Returns a backend; nothing is read or asked before a source is.
     pub(crate) fn new(config: &KubernetesConfig) -> Self {
-        Self { config: config.clone() }
+        Self { client: Arc::new(Client::new(config)), routes: config.routes }
     }
 }
 
 impl Backend for Kubernetes {
     fn source(&self, target: &Target) -> Result<Box<dyn Source>, TargetError> {
-        Err(TargetError(format!("target `{target}`: {:?} is not in this build yet", self.config)))
+        Err(TargetError(format!("target `{target}`: is not in this build yet")))
+    }
+
+    fn objects(&self) -> Option<Box<dyn ObjectSource>> {
+        self.routes.then(|| Box::new(routes::Routes::new(Arc::clone(&self.client))) as _)
+    }
+
+    fn calls(&self) -> Calls {
+        self.client.calls()
     }
 }

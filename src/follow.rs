@@ -13,6 +13,7 @@
 mod backoff;
 mod known;
 pub mod last_known_good;
+mod objects;
 mod outage;
 pub mod removals;
 
@@ -32,6 +33,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 pub use backoff::Backoff;
 pub use known::{Answer, Failure, Known, Origin};
 use last_known_good::LastKnownGood;
+pub use objects::{KnownObjects, follow_objects};
 pub use outage::Outage;
 use outage::{Begins, Share};
 
@@ -109,12 +111,7 @@ impl Follower {
                     pace.answered().await;
                 }
                 Err(trouble) => {
-                    let wait = match &trouble {
-                        Trouble::Source(Error::Throttled { retry_after: Some(asked) }) => {
-                            self.backoff.asked(*asked, &mut self.random)
-                        }
-                        _ => self.backoff.next(&mut self.random),
-                    };
+                    let wait = trouble.wait(&mut self.backoff, &mut self.random);
                     self.failed(&trouble, wait);
                     if matches!(trouble, Trouble::Panic(_)) {
                         self.reopen();
@@ -272,6 +269,14 @@ enum Trouble {
 }
 
 impl Trouble {
+    /// Returns how long to wait before the next call: what the backend asked for, else the back-off's.
+    fn wait(&self, backoff: &mut Backoff, random: &mut fastrand::Rng) -> Duration {
+        match self {
+            Self::Source(Error::Throttled { retry_after: Some(asked) }) => backoff.asked(*asked, random),
+            _ => backoff.next(random),
+        }
+    }
+
     fn label(&self) -> &'static str {
         match self {
             Self::Panic(_) => "panic",
@@ -290,7 +295,7 @@ impl std::fmt::Display for Trouble {
 }
 
 /// Runs a call of a source so that its panic ends that call and nothing else.
-async fn contained(call: impl Future<Output = Result<Snapshot, Error>> + Send) -> Result<Snapshot, Trouble> {
+async fn contained<T>(call: impl Future<Output = Result<T, Error>> + Send) -> Result<T, Trouble> {
     let mut call = Box::pin(call);
     poll_fn(|context| match catch_unwind(AssertUnwindSafe(|| call.as_mut().poll(context))) {
         Ok(poll) => poll.map(|answer| answer.map_err(Trouble::Source)),

@@ -31,7 +31,7 @@ const BODY_BYTES: usize = 64 * 1024;
 const BODY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Everything that is answered, for the index and for 405.
-const PATHS: [Path; 12] = [
+const PATHS: [Path; 13] = [
     Path { name: "/config", methods: "GET", access: Access::Full, says: "the configuration that runs" },
     Path { name: "/drain", methods: "POST", access: Access::Full, says: "begin to drain, as SIGTERM does" },
     Path { name: "/endpoints", methods: "GET", access: Access::Full, says: "endpoints; ?service=NAME for one" },
@@ -46,6 +46,7 @@ const PATHS: [Path; 12] = [
         says: "metrics for Prometheus; ?endpoints=SERVICE adds its endpoints",
     },
     Path { name: "/ready", methods: "GET", access: Access::Probes, says: "200 if traffic may come, else 503" },
+    Path { name: "/registration", methods: "GET", access: Access::Full, says: "what we registered as, or null" },
     Path { name: "/services", methods: "GET", access: Access::Full, says: "services and their endpoints in numbers" },
     Path {
         name: "/targets",
@@ -109,6 +110,7 @@ where
         }
         ("/metrics", _) => metrics(admin, access, request.uri().query()),
         ("/config", _) => json(StatusCode::OK, &admin.view.config()),
+        ("/registration", _) => json(StatusCode::OK, &admin.view.registration()),
         ("/services", _) => json(StatusCode::OK, &admin.view.services()),
         ("/endpoints", _) => endpoints(admin, request.uri().query()),
         ("/targets", _) => json(StatusCode::OK, &admin.view.targets()),

@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::client::{Client, ClientError, Reply};
-use super::view::{ConfigView, EndpointState, EndpointView, ListenerView, Readiness, ServiceView};
+use super::view::{ConfigView, EndpointState, EndpointView, ListenerView, Readiness, RegistrationView, ServiceView};
 
 /// Most endpoints that get nothing of which text tells; JSON tells of all.
 const MOST_UNUSED: usize = 20;
@@ -33,6 +33,8 @@ pub struct Summary {
     pub uptime_seconds: Option<f64>,
     /// The target that its backend has not confirmed for longest; `None` if there is none.
     pub oldest_snapshot: Option<OldestSnapshot>,
+    /// What it is registered as; `None` where it is not to be.
+    pub registration: Option<RegistrationView>,
     /// Listeners.
     pub listeners: Vec<ListenerView>,
     /// Services.
@@ -92,9 +94,11 @@ impl Summary {
         let config: ConfigView = json(client, "/config", &[StatusCode::OK]).await?;
         let services: Vec<ServiceView> = json(client, "/services", &[StatusCode::OK]).await?;
         let endpoints: Vec<EndpointView> = json(client, "/endpoints", &[StatusCode::OK]).await?;
+        let registration: Option<RegistrationView> = json(client, "/registration", &[StatusCode::OK]).await?;
         let metrics = known(client, "/metrics", client.get("/metrics").await?, &[StatusCode::OK])?;
         let admin = client.address().to_string();
-        Ok(Self { endpoints, ..Self::of(admin, readiness, config, services, &metrics.text, now) })
+        let summary = Self::of(admin, readiness, config, services, &metrics.text, now);
+        Ok(Self { endpoints, registration, ..summary })
     }
 
     fn of(
@@ -128,6 +132,7 @@ impl Summary {
             requests_per_second: uptime_seconds.filter(|uptime| *uptime > 0.0).map(|uptime| requests / uptime),
             uptime_seconds,
             oldest_snapshot,
+            registration: None,
             listeners: config.listeners,
             services,
             endpoints: Vec::new(),
@@ -226,6 +231,20 @@ impl Summary {
             }
             Some(_) => writeln!(text, "\ndiscovery       every target is confirmed")?,
             None => writeln!(text)?,
+        }
+        if let Some(own) = &self.registration {
+            write!(
+                text,
+                "registered      {} at {}:{} in {}: {}",
+                own.service, own.address, own.port, own.backend, own.state
+            )?;
+            if let Some(waits_for) = &own.waits_for {
+                write!(text, ", waits for {waits_for}")?;
+            }
+            writeln!(text)?;
+            if let Some(failure) = &own.failure {
+                writeln!(text, "  not confirmed for {}: {failure}", Span(own.unconfirmed_seconds))?;
+            }
         }
         let listeners = self.listeners.iter().map(|listener| {
             [

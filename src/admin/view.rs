@@ -23,6 +23,11 @@ pub trait View: fmt::Debug + Send + Sync {
     /// Returns the endpoints of all services, or of one; nothing if there is no such service.
     fn endpoints(&self, service: Option<&str>) -> Vec<EndpointView>;
 
+    /// Returns where our own registration stands; `None` where nothing is registered.
+    fn registration(&self) -> Option<RegistrationView> {
+        None
+    }
+
     /// Returns every target that is followed and what is known of it, in the order of their names.
     fn targets(&self) -> Vec<TargetView>;
 
@@ -179,6 +184,33 @@ pub struct EndpointView {
     /// Why it gets nothing; `None` if it gets its part. One that is usable may wait in a tier, or a zone, that is not
     /// in use.
     pub unused_because: Option<String>,
+}
+
+/// Where our own registration stands.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RegistrationView {
+    /// The backend that is told.
+    pub backend: String,
+    /// The service that we are part of.
+    pub service: String,
+    /// Name of our entry.
+    pub id: String,
+    /// Where others reach us.
+    pub address: String,
+    /// The port there.
+    pub port: u16,
+    /// What the backend was told: `absent` (nothing, or it forgot us), `passing`, `critical`, `left`.
+    pub state: String,
+    /// What an absent entry waits for; `None` where it waits for nothing but the backend.
+    pub waits_for: Option<String>,
+    /// What our checks say of the application: `unknown`, `good`, `bad`; `None` where we do not check it.
+    pub check: Option<String>,
+    /// Why the last check failed; `None` where it did not.
+    pub check_failure: Option<String>,
+    /// How long the backend has not taken what we tell it, in seconds; 0 while it does.
+    pub unconfirmed_seconds: f64,
+    /// Why it does not; `None` where it does.
+    pub failure: Option<String>,
 }
 
 /// The ejection of an endpoint.

@@ -13,8 +13,11 @@ use tokio::time::Instant;
 
 use super::Event;
 use super::listeners::Running;
+use super::objects::{self, KnownByBackend};
 use super::targets::Targets;
-use crate::admin::{ConfigView, EndpointState, EndpointView, ListenerView, Readiness, ServiceView, View};
+use crate::admin::{
+    ConfigView, EndpointState, EndpointView, ListenerView, Readiness, RegistrationView, ServiceView, View,
+};
 use crate::config::{Config, ListenAddress, Problem};
 use crate::explain::answer::Explanation;
 use crate::explain::{self, Provenance, Question, Refusal, Situation, endpoint};
@@ -57,6 +60,17 @@ struct Told {
     targets: HashMap<Target, Followed>,
     /// Those of them that only requests asked for: readiness does not wait for them.
     on_demand: HashSet<Target>,
+    /// Objects of backends.
+    objects: KnownByBackend,
+    registered: Option<Registered>,
+}
+
+/// Where our own registration stands.
+#[derive(Debug)]
+pub(super) struct Registered {
+    pub(super) view: RegistrationView,
+    /// Since when the registry does not take what it is told.
+    pub(super) failing_since: Option<Instant>,
 }
 
 impl Status {
@@ -121,10 +135,16 @@ impl Status {
     }
 
     /// Takes over which targets are followed.
-    pub(super) fn look(&self, targets: &Targets) {
+    pub(super) fn look(&self, targets: &Targets, objects: KnownByBackend) {
         let mut told = self.told();
+        told.objects = objects;
         told.targets = targets.all();
         told.on_demand = targets.on_demand();
+    }
+
+    /// Takes over where our own registration stands; `None`: there is none.
+    pub(super) fn registered(&self, registered: Option<Registered>) {
+        self.told().registered = registered;
     }
 
     pub(super) fn watched_files(&self) -> Vec<PathBuf> {
@@ -197,6 +217,7 @@ impl View for Status {
                 Some(format!("{target}: {why}"))
             })
             .collect();
+        missing.extend(objects::missing(&told.objects));
         missing.sort();
         // Once ready, a target that a later configuration names does not take traffic away.
         let waits = self.started.elapsed() < READY_WITHIN && !self.was_ready.load(Ordering::Relaxed);
@@ -299,6 +320,13 @@ impl View for Status {
             });
         }
         views.into_values().collect()
+    }
+
+    fn registration(&self) -> Option<RegistrationView> {
+        let told = self.told();
+        let registered = told.registered.as_ref()?;
+        let unconfirmed = registered.failing_since.map_or(Duration::ZERO, |since| since.elapsed());
+        Some(RegistrationView { unconfirmed_seconds: unconfirmed.as_secs_f64(), ..registered.view.clone() })
     }
 
     fn explain(&self, question: &Question) -> Result<Explanation, Refusal> {

@@ -18,7 +18,7 @@ use crate::telemetry::metrics::{ControlMetrics, DiscoverySeries, SharedCounter};
 use crate::upstream::reconcile::Catalog;
 
 /// Backends by name, with what they were opened from.
-type Backends = BTreeMap<String, (Option<BackendConfig>, Arc<dyn Backend>)>;
+pub(super) type Backends = BTreeMap<String, (Option<BackendConfig>, Arc<dyn Backend>)>;
 
 /// What a backend was asked, by its name.
 type Asked = BTreeMap<String, BTreeMap<&'static str, Counted>>;
@@ -117,32 +117,34 @@ impl Targets {
         }
     }
 
-    /// Opens backends and sources for a configuration and for what requests asked for; what runs goes on. Nothing is
-    /// changed by an error.
+    /// Opens the backends that a configuration has tables for; those that run go on. Nothing is changed.
+    pub(super) fn backends(&self, config: &Config) -> Result<Backends, StartError> {
+        let opened = config
+            .discovery
+            .iter()
+            .map(|(name, wanted)| Ok((name.clone(), opened(name, Some(wanted.clone()), self.backends.get(name))?)));
+        opened.collect()
+    }
+
+    /// Opens sources for a configuration and for what requests asked for, and the backends that need no table; what runs
+    /// goes on. Nothing is changed by an error.
     pub(super) fn open(
         &mut self,
         config: &Config,
         planned: Vec<Target>,
         live: HashSet<Target>,
+        configured: &Backends,
     ) -> Result<Opened, StartError> {
         let planned: HashSet<Target> = planned.into_iter().collect();
-        let mut backends = Backends::new();
-        let configured = config.discovery.iter().map(|(name, config)| (name.clone(), Some(config.clone())));
+        let mut backends = configured.clone();
         // These need no table.
         let in_names = config.names.iter().flat_map(|rule| rule.target.written().targets());
         let mut backends_named = planned.iter().chain(&live).chain(in_names).map(|target| target.backend.as_str());
         let names_dns = !config.discovery.contains_key("dns") && backends_named.any(|name| name == "dns");
         drop(backends_named);
         let dns = names_dns.then(|| ("dns".to_owned(), Some(BackendConfig::Dns(Dns::default()))));
-        for (name, wanted) in configured.chain([("static".to_owned(), None)]).chain(dns) {
-            let entry = match self.backends.get(&name) {
-                Some((before, backend)) if *before == wanted => (wanted, backend.clone()),
-                _ => {
-                    let opened = meshless_discovery::open(&name, &discovery_config(wanted.as_ref()))
-                        .map_err(|error| StartError::Unusable(error.to_string()))?;
-                    (wanted, opened)
-                }
-            };
+        for (name, wanted) in [("static".to_owned(), None)].into_iter().chain(dns) {
+            let entry = opened(&name, wanted, self.backends.get(&name))?;
             backends.insert(name, entry);
         }
         let mut fresh = Vec::new();
@@ -351,17 +353,33 @@ impl Targets {
     }
 }
 
-/// Says whether a target can be opened under a configuration.
-pub(super) fn can_open(config: &Config, target: &Target) -> bool {
+/// Returns a backend: the one that runs if nothing was changed about it.
+fn opened(
+    name: &str,
+    wanted: Option<BackendConfig>,
+    running: Option<&(Option<BackendConfig>, Arc<dyn Backend>)>,
+) -> Result<(Option<BackendConfig>, Arc<dyn Backend>), StartError> {
+    match running {
+        Some((before, backend)) if *before == wanted => Ok((wanted, backend.clone())),
+        _ => {
+            let opened = meshless_discovery::open(name, &discovery_config(wanted.as_ref()))
+                .map_err(|error| StartError::Unusable(error.to_string()))?;
+            Ok((wanted, opened))
+        }
+    }
+}
+
+/// Says whether a target can be opened under a configuration, or what is wrong with it.
+pub(super) fn can_open(config: &Config, target: &Target) -> Result<(), String> {
     // These need no table.
     let dns = BackendConfig::Dns(Dns::default());
     let backend = match (config.discovery.get(&target.backend), target.backend.as_str()) {
         (Some(backend), _) => Some(backend),
         (None, "dns") => Some(&dns),
         (None, "static") => None,
-        (None, _) => return false,
+        (None, name) => return Err(format!("there is no [discovery.{name}]")),
     };
-    meshless_discovery::check(&target.backend, &discovery_config(backend), target).is_ok()
+    meshless_discovery::check(&target.backend, &discovery_config(backend), target).map_err(|error| error.to_string())
 }
 
 pub(super) fn discovery_config(config: Option<&BackendConfig>) -> meshless_discovery::Config {

@@ -10,4 +10,6 @@
     reason = "all of this is test code; clippy excuses only functions that are tests themselves"
 )]
 
+pub mod consul;
 pub mod http;
+pub mod kubernetes;

@@ -29,6 +29,8 @@ mod discovery_told;
 mod doctor;
 mod ejection;
 mod explain;
+#[cfg(feature = "kubernetes")]
+mod gateway_api;
 mod health;
 mod hedging;
 mod http1;
@@ -38,6 +40,8 @@ mod metrics;
 mod names;
 mod overrides;
 mod real_programs;
+#[cfg(feature = "consul")]
+mod register;
 mod reload;
 mod routes;
 mod runbook;
