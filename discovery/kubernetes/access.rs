@@ -172,7 +172,11 @@ fn of_context(cluster: &Cluster, info: &AuthInfo, namespace: String) -> Result<A
     if cluster.proxy_url.as_ref().is_some_and(|proxy| !proxy.is_empty()) {
         return Err(wrong("the cluster has a `proxy-url`, and proxies are not supported; reach the server directly"));
     }
-    let authority = data("certificate-authority", &cluster.certificate_authority_data, &cluster.certificate_authority)?;
+    let authority = data(
+        "certificate-authority",
+        cluster.certificate_authority_data.as_ref(),
+        cluster.certificate_authority.as_ref(),
+    )?;
     Ok(Access {
         server,
         authority,
@@ -203,8 +207,9 @@ fn identity(info: &AuthInfo, cluster: &Cluster) -> Result<Identity, Error> {
     if let (Some(user), Some(password)) = (&info.username, text("password")) {
         return Ok(Identity::Basic(user.clone(), password));
     }
-    let certificate = data("client-certificate", &info.client_certificate_data, &info.client_certificate)?;
-    let key = data("client-key", &text("client-key-data"), &info.client_key)?;
+    let certificate =
+        data("client-certificate", info.client_certificate_data.as_ref(), info.client_certificate.as_ref())?;
+    let key = data("client-key", text("client-key-data").as_ref(), info.client_key.as_ref())?;
     match (certificate, key) {
         (Some(certificate), Some(key)) => return Ok(Identity::Certificate(certificate, key)),
         (Some(_), None) => return Err(Error::Malformed("the user has a certificate, but no key for it".to_owned())),
@@ -251,13 +256,13 @@ fn impersonation(info: &AuthInfo) -> Result<Vec<(String, String)>, Error> {
 }
 
 /// Returns what stands in base64, else in a file; `read_from` made the path absolute.
-fn data(what: &str, written: &Option<String>, path: &Option<String>) -> Result<Option<Vec<u8>>, Error> {
-    if let Some(written) = written.as_ref().filter(|written| !written.is_empty()) {
+fn data(what: &str, written: Option<&String>, path: Option<&String>) -> Result<Option<Vec<u8>>, Error> {
+    if let Some(written) = written.filter(|written| !written.is_empty()) {
         let decoded = serde_json::from_value::<ByteString>(serde_json::Value::String(written.clone()));
         let ByteString(bytes) = decoded.map_err(|error| Error::Malformed(format!("`{what}-data`: {error}")))?;
         return Ok(Some(bytes));
     }
-    let Some(path) = path.as_ref().filter(|path| !path.is_empty()) else { return Ok(None) };
+    let Some(path) = path.filter(|path| !path.is_empty()) else { return Ok(None) };
     file(Path::new(path)).map(Some).map_err(|problem| Error::Malformed(format!("`{what}`: {problem}")))
 }
 

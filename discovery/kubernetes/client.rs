@@ -67,7 +67,7 @@ impl Default for Timing {
         Self {
             answer: Duration::from_secs(10),
             // A thousand targets at rest are four or five requests a second; a server that hangs is noticed by then.
-            watch: (Duration::from_secs(180), Duration::from_secs(240)),
+            watch: (Duration::from_mins(3), Duration::from_mins(4)),
             grace: Duration::from_secs(10),
             poll: Duration::from_secs(30),
         }
@@ -102,7 +102,7 @@ impl Collection {
         Self { namespace: Some(namespace.to_owned()), ..self }
     }
 
-    /// Returns the EndpointSlices of a service.
+    /// Returns the slices of a service's endpoints.
     pub(crate) fn slices(namespace: &str, service: &str) -> Self {
         let labels = Some(format!("kubernetes.io/service-name={service}"));
         Self { labels, ..Self::new("discovery.k8s.io", "v1", "endpointslices").of(namespace) }
@@ -281,14 +281,13 @@ impl Client {
             };
             let page: Page<K> = serde_json::from_slice(&answer).map_err(|error| asked.malformed(&error))?;
             items.extend(page.items.into_iter().flatten());
-            match page.metadata.continue_.filter(|token| !token.is_empty()) {
-                Some(token) => params.continue_token = Some(token),
-                None => {
-                    let version = page.metadata.resource_version.filter(|version| !version.is_empty());
-                    let version = version.ok_or_else(|| asked.malformed(&"no `resourceVersion`"))?;
-                    return Ok(Some(Listed { items, version }));
-                }
+            if let Some(token) = page.metadata.continue_.filter(|token| !token.is_empty()) {
+                params.continue_token = Some(token);
+                continue;
             }
+            let version = page.metadata.resource_version.filter(|version| !version.is_empty());
+            let version = version.ok_or_else(|| asked.malformed(&"no `resourceVersion`"))?;
+            return Ok(Some(Listed { items, version }));
         }
     }
 

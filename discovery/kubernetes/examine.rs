@@ -44,7 +44,7 @@ async fn look(client: &Client, addresses: KubernetesAddresses, questions: &[Ques
     let review = json!({ "apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview" });
     match post(client, "/apis/authentication.k8s.io/v1/selfsubjectreviews", &review).await {
         Ok(answer) => {
-            let name = answer["status"]["userInfo"]["username"].as_str().unwrap_or("?").to_owned();
+            let name = answer.pointer("/status/userInfo/username").and_then(Value::as_str).unwrap_or("?").to_owned();
             findings.push(match name.as_str() {
                 "system:anonymous" => {
                     Finding::bad("authenticated", name, "give a token: the server takes us for nobody")
@@ -58,7 +58,7 @@ async fn look(client: &Client, addresses: KubernetesAddresses, questions: &[Ques
         }
         // Kubernetes before 1.28 has no such review; the permissions show the same.
         Err(error) => {
-            findings.push(Finding::warning("authenticated", error.to_string(), "nothing, if all below is good"))
+            findings.push(Finding::warning("authenticated", error.to_string(), "nothing, if all below is good"));
         }
     }
     findings.push(clock);
@@ -156,7 +156,9 @@ async fn permission(
     let place = namespace.map_or_else(|| "the cluster".to_owned(), |namespace| format!("namespace `{namespace}`"));
     let what = format!("{verb} {resource}");
     findings.push(match post(client, "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", &review).await {
-        Ok(answer) if answer["status"]["allowed"] == true => Finding::good(what, format!("permitted in {place}")),
+        Ok(answer) if answer.pointer("/status/allowed") == Some(&Value::Bool(true)) => {
+            Finding::good(what, format!("permitted in {place}"))
+        }
         Ok(_) => {
             let role = if namespace.is_some() { "Role" } else { "ClusterRole" };
             let remedy = format!(

@@ -1,4 +1,4 @@
-//! A source that knows the pods of a service: its EndpointSlices, watched, and its Service, read.
+//! A source that knows the pods of a service: its `EndpointSlice`s, watched, and its Service, read.
 //!
 //! The Service says which port is meant and whether DNS stands for it. It is read again whenever the slices are listed,
 //! the watch is renewed or the ports of the slices change; a service that is not there, or that DNS stands for, has no
@@ -24,8 +24,7 @@ pub(super) struct Pods {
     client: Arc<Client>,
     question: Question,
     watch: Watch<EndpointSlice>,
-    /// What the Service says; `None`: to be read. Inside: `None` where there is no such Service.
-    facts: Option<Option<Facts>>,
+    service: Read,
     /// What the slices were when it was read.
     shape: Vec<(String, Vec<EndpointPort>)>,
     /// When it is read again, where nothing else would tell.
@@ -37,6 +36,17 @@ pub(super) struct Pods {
     known: Option<Snapshot>,
     /// The next answer is told even if nothing changed: at the start and after an error.
     must_tell: bool,
+}
+
+/// What is known of the Service.
+#[derive(Debug)]
+enum Read {
+    /// There is none.
+    Absent,
+    /// It has to be read.
+    No,
+    /// It says this.
+    Yes(Facts),
 }
 
 /// What ended a wait.
@@ -53,7 +63,7 @@ impl Pods {
             watch: Watch::new(Arc::clone(&client), slices),
             client,
             question,
-            facts: None,
+            service: Read::No,
             shape: Vec::new(),
             due: Instant::now(),
             external: None,
@@ -71,14 +81,14 @@ impl Pods {
                 self.is_behind = true;
                 match woke {
                     Woke::Slices(Told::Changed) if self.shape == slices::shape(self.watch.objects()) => {}
-                    Woke::Slices(_) | Woke::Due => self.facts = None,
+                    Woke::Slices(_) | Woke::Due => self.service = Read::No,
                     Woke::External => {}
                 }
             }
-            if self.facts.is_none() {
+            if matches!(self.service, Read::No) {
                 let services = Collection::new("", "v1", "services").of(&self.question.namespace);
                 let service = self.client.get::<Service>(&services, &self.question.service).await?;
-                self.facts = Some(service.as_ref().map(Facts::of));
+                self.service = service.as_ref().map_or(Read::Absent, |service| Read::Yes(Facts::of(service)));
                 self.shape = slices::shape(self.watch.objects());
                 self.due = Instant::now() + self.client.timing().poll;
             }
@@ -97,7 +107,7 @@ impl Pods {
     }
 
     async fn wait(&mut self) -> Result<Woke, Error> {
-        let needs_reading = self.external.is_some() || matches!(self.facts, Some(None));
+        let needs_reading = self.external.is_some() || matches!(self.service, Read::Absent);
         let due = self.due;
         let external = async {
             match &mut self.external {
@@ -115,7 +125,7 @@ impl Pods {
     /// Returns what is known; `None` where DNS has not answered yet.
     fn snapshot(&mut self) -> Result<Option<Snapshot>, Error> {
         // A service that is not there has nobody: it may come, or another tier may have somebody.
-        let Some(facts) = self.facts.as_ref().and_then(Option::as_ref) else {
+        let Read::Yes(facts) = &self.service else {
             self.external = None;
             return Ok(Some(Snapshot::default()));
         };
@@ -143,7 +153,7 @@ impl Source for Pods {
         if answer.is_err() {
             // After an error everything is asked anew.
             self.watch.restart();
-            self.facts = None;
+            self.service = Read::No;
             self.is_behind = false;
             self.must_tell = true;
         }

@@ -1,6 +1,6 @@
 //! What a Service says of its ports and of how it is reached (pure).
 //!
-//! EndpointSlices name ports as the Service does, and have the numbers that pods listen on: so the number in a target,
+//! `EndpointSlice`s name ports as the Service does, and have the numbers that pods listen on: so the number in a target,
 //! which is the Service's, leads to a name by the Service alone.
 
 use std::net::{IpAddr, SocketAddr};

@@ -1,4 +1,4 @@
-//! From EndpointSlices to endpoints (pure).
+//! From `EndpointSlice`s to endpoints (pure).
 //!
 //! A service has many slices: of 100 endpoints each as Kubernetes ships, one address family each, and an endpoint may
 //! stand in two of them while the controller moves it. See `docs/decisions/0081-which-pods-are-endpoints.md`.

@@ -49,7 +49,7 @@ enum State<K> {
     /// They were known at this version.
     Known(String),
     /// They are watched; the version is that of the last event.
-    Watched { stream: Stream<K>, version: String, since: Instant, has_told: bool },
+    Watched { stream: Box<Stream<K>>, version: String, since: Instant, has_told: bool },
 }
 
 impl<K: ResourceExt + DeserializeOwned> Watch<K> {
@@ -98,7 +98,10 @@ impl<K: ResourceExt + DeserializeOwned> Watch<K> {
                     let lasts = shortest + longest.saturating_sub(shortest).mul_f64(self.random.f64());
                     self.state = match self.client.watch(&self.collection, &version, lasts).await? {
                         None => State::Unlisted,
-                        Some(stream) => State::Watched { stream, version, since: Instant::now(), has_told: false },
+                        Some(stream) => {
+                            let stream = Box::new(stream);
+                            State::Watched { stream, version, since: Instant::now(), has_told: false }
+                        }
                     };
                 }
                 State::Watched { stream, version, since, has_told } => {

@@ -46,6 +46,7 @@ struct State {
     /// What happened, with the version that it made.
     history: Vec<(u64, Change)>,
     version: u64,
+    restarts: u64,
     /// Versions up to this one are forgotten.
     compacted: u64,
     watches: Vec<Watcher>,
@@ -96,6 +97,7 @@ impl Kubernetes {
             history: Vec::new(),
             // As of a cluster that has been there for a while.
             version: 1000,
+            restarts: 0,
             compacted: 0,
             watches: Vec::new(),
             watched: 0,
@@ -199,16 +201,19 @@ impl Kubernetes {
         state.listings.clear();
     }
 
-    /// Begins anew with other versions, below the ones that were there: a cluster restored from a backup.
+    /// Begins anew with other versions, below those that there were at the start: a cluster restored from a backup. What
+    /// happened before the backup is forgotten.
     pub fn restart(&self) {
         let mut state = self.lock();
-        state.version = 10;
-        state.compacted = 10;
+        state.restarts += 1;
+        state.version = 50 * state.restarts;
+        state.compacted = state.version;
         state.history.clear();
         state.watches.clear();
         state.listings.clear();
+        let version = state.version.to_string();
         for object in state.objects.values_mut() {
-            object["metadata"]["resourceVersion"] = json!("10");
+            object["metadata"]["resourceVersion"] = json!(version);
         }
     }
 
