@@ -157,7 +157,7 @@ impl Client {
     async fn exchange(&self, method: Method, ask: Ask, body: Option<String>) -> Result<Reply, Error> {
         let at = format!("{method} {} at {}", ask.path, self.transport.address());
         let limit = ask.limit;
-        let exchanged = timeout(limit, self.unbounded(method, ask, body, &at)).await;
+        let exchanged = timeout(limit, Box::pin(self.unbounded(method, ask, body, &at))).await;
         exchanged.unwrap_or_else(|_| {
             Err(Error::Unreachable(format!("{at}: no whole answer within {} s", limit.as_secs_f32())))
         })

@@ -32,7 +32,8 @@ struct Entry {
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct Node {
-    node: String,
+    #[serde(rename = "Node")]
+    name: String,
     address: String,
     #[serde(default)]
     datacenter: Option<String>,
@@ -197,7 +198,7 @@ fn metadata(node: &Node, service: &Service, status: Status) -> BTreeMap<String, 
             metadata.insert(key, bounded(value));
         }
     };
-    add("consul.node".to_owned(), &node.node);
+    add("consul.node".to_owned(), &node.name);
     add("consul.datacenter".to_owned(), node.datacenter.as_deref().unwrap_or_default());
     add("consul.tags".to_owned(), &service.tags.as_deref().unwrap_or_default().join(","));
     let status = match status {

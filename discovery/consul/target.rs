@@ -329,7 +329,7 @@ mod tests {
 
     #[test]
     fn the_limit_is_above_the_wait_and_what_consul_adds_to_it() {
-        let (question, wait) = (parse("web").unwrap(), Duration::from_secs(600));
+        let (question, wait) = (parse("web").unwrap(), Duration::from_mins(10));
         let ask = question.ask(Manner::Waiting { index: 7, wait });
         assert_eq!(ask.url(), "/v1/health/service/web?stale&index=7&wait=600000ms");
         assert_eq!(ask.limit(), wait + wait / 16 + Duration::from_secs(10));

@@ -179,12 +179,12 @@ async fn exchange_by_tls(
     let mut config = config(&format!("https://127.0.0.1:{port}"));
     change(&mut config);
     let client = Client::new(&config);
-    let served = async {
-        if let Ok(stream) = acceptor.accept(listener.accept().await.unwrap().0).await {
+    let accepting = async {
+        if let Ok(stream) = Box::pin(acceptor.accept(listener.accept().await.unwrap().0)).await {
             answer(stream, GOOD).await;
         }
     };
-    both(served, client.get(ask())).await.1
+    Box::pin(both(Box::pin(accepting), client.get(ask()))).await.1
 }
 
 #[tokio::test]
