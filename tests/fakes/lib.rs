@@ -10,4 +10,5 @@
     reason = "all of this is test code; clippy excuses only functions that are tests themselves"
 )]
 
+pub mod dns;
 pub mod http;
