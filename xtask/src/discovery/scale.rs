@@ -26,10 +26,10 @@ pub(super) const WATCHED: usize = 1000;
 pub(super) const CHANGES: u32 = 50;
 
 /// How long each figure is taken over.
-pub(super) const LENGTH: Duration = Duration::from_secs(60);
+pub(super) const LENGTH: Duration = Duration::from_mins(1);
 
 /// Longest wait until all is known.
-const PATIENCE: Duration = Duration::from_secs(300);
+const PATIENCE: Duration = Duration::from_mins(5);
 
 /// How the agent and the gateway are set.
 #[derive(Debug, Clone, Copy)]
@@ -111,7 +111,10 @@ pub(super) fn run(folder: &Path, meshless: &Path, consul: &Path) -> anyhow::Resu
         gateway.until_usable(WATCHED * INSTANCES, PATIENCE)?;
         let known = began.elapsed().as_secs_f64();
         let mut bench = Bench { agent, gateway, more: vec![false; WATCHED] };
-        let mut rest = bench.over(format!("{}: at rest", setting.title), Bench::rest)?;
+        let mut rest = bench.over(format!("{}: at rest", setting.title), |_| {
+            process::pause(LENGTH);
+            Ok(None)
+        })?;
         rest.followed = Some(known);
         costs.push(rest);
         costs.push(bench.over(format!("{CHANGES} changes a second"), Bench::change)?);
@@ -199,12 +202,6 @@ impl Bench {
             followed,
             errors: after.1 - before.3.1,
         })
-    }
-
-    #[allow(clippy::unnecessary_wraps, reason = "it is work like the other")]
-    fn rest(&mut self) -> anyhow::Result<Option<f64>> {
-        process::pause(LENGTH);
-        Ok(None)
     }
 
     /// Adds or takes away one instance of a watched service, again and again, at a steady rate.

@@ -22,7 +22,7 @@ const ENDPOINTS: usize = 4;
 const OVERPROVISIONING: u32 = 140;
 
 /// Longest wait until a change of a place is followed.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// How many endpoints of each tier are well, one phase after another. The others of a tier are unhealthy, says the place;
 /// where none is well the place lists none and they are killed.
@@ -109,8 +109,7 @@ fn shares(healthy: &[usize]) -> Vec<f64> {
     let total = healthy.iter().map(|healthy| health(*healthy)).sum::<u32>().min(100);
     let mut given = 0;
     let part = |healthy: &usize| {
-        let takes = if total == 0 { 0 } else { health(*healthy) * 100 / total };
-        let takes = takes.min(100 - given);
+        let takes = (health(*healthy) * 100).checked_div(total).unwrap_or_default().min(100 - given);
         given += takes;
         f64::from(takes)
     };

@@ -37,7 +37,7 @@ impl Default for Times {
         Self {
             before: Duration::from_secs(2),
             length: Duration::from_secs(25),
-            patience: Duration::from_secs(60),
+            patience: Duration::from_mins(1),
             after: Duration::from_secs(3),
         }
     }
