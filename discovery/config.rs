@@ -12,7 +12,7 @@ use std::time::Duration;
 use crate::{Backend, Snapshot, Target, TargetError, file, inline};
 
 pub use aws::{AwsConfig, CloudmapConfig, EcsConfig};
-pub use consul::{ConsulConfig, ConsulConsistency};
+pub use consul::{ConsulAddress, ConsulConfig, ConsulConsistency, ConsulHost};
 pub use kubernetes::{KubernetesAddresses, KubernetesConfig};
 
 /// `[discovery.NAME]`, checked: which kind of backend it is and what that kind needs.

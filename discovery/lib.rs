@@ -33,8 +33,8 @@ pub use async_trait::async_trait;
 pub use address::{Address, AddressError};
 pub use calls::Calls;
 pub use config::{
-    AwsConfig, CloudmapConfig, Config, ConsulConfig, ConsulConsistency, DnsConfig, DnsFamily, EcsConfig,
-    KubernetesAddresses, KubernetesConfig, OpenError, check, open, written,
+    AwsConfig, CloudmapConfig, Config, ConsulAddress, ConsulConfig, ConsulConsistency, ConsulHost, DnsConfig,
+    DnsFamily, EcsConfig, KubernetesAddresses, KubernetesConfig, OpenError, check, open, written,
 };
 pub use error::{Error, TargetError};
 pub use file::fixtures;

@@ -10,5 +10,6 @@
     reason = "all of this is test code; clippy excuses only functions that are tests themselves"
 )]
 
+pub mod consul;
 pub mod dns;
 pub mod http;

@@ -15,7 +15,7 @@ impl Serialize for Consul {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let config = &self.0;
         let mut fields = serializer.serialize_map(None)?;
-        fields.serialize_entry("address", &config.address)?;
+        fields.serialize_entry("address", &config.address.to_string())?;
         let texts = [
             ("server_name", &config.server_name),
             ("datacenter", &config.datacenter),

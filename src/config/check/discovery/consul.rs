@@ -27,7 +27,7 @@ impl Check<'_> {
             self.error(&path.key("wait"), At::Value, "expected 1s to 10m");
         }
         ConsulConfig {
-            address: table.address.clone().unwrap_or(default.address),
+            address: table.address.as_deref().and_then(|text| text.parse().ok()).unwrap_or(default.address),
             token: table.token.clone(),
             token_file: table.token_file.clone(),
             ca: table.ca.clone(),
