@@ -13,7 +13,7 @@ use crate::{Backend, Snapshot, Target, TargetError, file, inline};
 
 pub use aws::{AwsConfig, CloudmapConfig, EcsConfig};
 pub use consul::{ConsulAddress, ConsulConfig, ConsulConsistency, ConsulHost};
-pub use kubernetes::{KubernetesAddresses, KubernetesConfig};
+pub use kubernetes::{KubernetesAddresses, KubernetesConfig, KubernetesSurroundings};
 
 /// `[discovery.NAME]`, checked: which kind of backend it is and what that kind needs.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -34,7 +34,8 @@ pub use address::{Address, AddressError};
 pub use calls::Calls;
 pub use config::{
     AwsConfig, CloudmapConfig, Config, ConsulAddress, ConsulConfig, ConsulConsistency, ConsulHost, DnsConfig,
-    DnsFamily, EcsConfig, KubernetesAddresses, KubernetesConfig, OpenError, check, open, written,
+    DnsFamily, EcsConfig, KubernetesAddresses, KubernetesConfig, KubernetesSurroundings, OpenError, check, open,
+    written,
 };
 pub use error::{Error, TargetError};
 pub use file::fixtures;

@@ -16,6 +16,31 @@ pub struct KubernetesConfig {
     pub routes: bool,
     /// Namespace whose routes are read; default that of the account.
     pub namespace: Option<String>,
+    /// What the surroundings say of a cluster.
+    pub surroundings: KubernetesSurroundings,
+}
+
+/// What the surroundings say of a cluster: read with the configuration, so that nothing later reads the environment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KubernetesSurroundings {
+    /// URL of the API server that a pod is told of (`KUBERNETES_SERVICE_HOST` and `_PORT`).
+    pub server: Option<String>,
+    /// Directory with the token, the authority and the namespace of a pod's account, default
+    /// [`KubernetesSurroundings::ACCOUNT`].
+    pub account: PathBuf,
+    /// Kubeconfigs that are merged, the first one wins: `KUBECONFIG`, else `~/.kube/config`.
+    pub kubeconfigs: Vec<PathBuf>,
+}
+
+impl KubernetesSurroundings {
+    /// Where the kubelet puts a pod's account.
+    pub const ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
+}
+
+impl Default for KubernetesSurroundings {
+    fn default() -> Self {
+        Self { server: None, account: PathBuf::from(Self::ACCOUNT), kubeconfigs: Vec::new() }
+    }
 }
 
 /// Which addresses of a service's endpoints are used.

@@ -13,3 +13,4 @@
 pub mod consul;
 pub mod dns;
 pub mod http;
+pub mod kubernetes;

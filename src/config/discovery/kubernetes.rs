@@ -10,7 +10,8 @@ pub struct Kubernetes(pub KubernetesConfig);
 
 impl Serialize for Kubernetes {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let KubernetesConfig { kubeconfig, context, addresses, routes, namespace } = &self.0;
+        // What the surroundings say is not written: it holds for this place alone.
+        let KubernetesConfig { kubeconfig, context, addresses, routes, namespace, surroundings: _ } = &self.0;
         let mut fields = serializer.serialize_map(None)?;
         if let Some(kubeconfig) = kubeconfig {
             fields.serialize_entry("kubeconfig", kubeconfig)?;
