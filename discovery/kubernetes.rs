@@ -1,17 +1,30 @@
-//! The `kubernetes` backend.
-
-#![allow(dead_code, reason = "the sources come next")]
+//! The `kubernetes` backend: the endpoints of services, by an API server's word.
+//!
+//! One [`Client`] per backend speaks to the API server for all its sources. `access` reads where the server is and who
+//! we are, `exec` runs programs that hand out credentials, `connect` makes a client of both, `client` lists, watches and
+//! reads, `stream` reads one watch, and `watch` keeps a collection of objects as they are now. `target` (pure) reads what
+//! is asked, `service` and `slices` (pure) make endpoints of objects, and `pods` is the source that puts these together.
 
 mod access;
 mod client;
 mod connect;
 mod exec;
+mod external_name;
+mod pods;
+mod service;
+mod slices;
 mod stream;
+mod target;
 mod watch;
+
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 
 use client::Client;
+use pods::Pods;
+use target::Question;
 
 use crate::{Backend, Calls, KubernetesConfig, Source, Target, TargetError};
 
@@ -30,7 +43,10 @@ impl Kubernetes {
 
 impl Backend for Kubernetes {
     fn source(&self, target: &Target) -> Result<Box<dyn Source>, TargetError> {
-        Err(TargetError(format!("target `{target}`: is not in this build yet")))
+        target.refuse_options()?;
+        let question =
+            Question::parse(&target.path).map_err(|problem| TargetError(format!("target `{target}`: {problem}")))?;
+        Ok(Box::new(Pods::new(Arc::clone(&self.client), question)))
     }
 
     fn calls(&self) -> Calls {

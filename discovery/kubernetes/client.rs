@@ -265,7 +265,7 @@ impl Client {
                 Answer::Refused(refusal) => return Err(refusal.into_error(&asked)),
             };
             let page: Page<K> = serde_json::from_slice(&answer).map_err(|error| asked.malformed(&error))?;
-            items.extend(page.items);
+            items.extend(page.items.into_iter().flatten());
             match page.metadata.continue_.filter(|token| !token.is_empty()) {
                 Some(token) => params.continue_token = Some(token),
                 None => {
@@ -462,7 +462,8 @@ impl Refusal {
 #[serde(bound = "K: DeserializeOwned")]
 struct Page<K> {
     metadata: PageMetadata,
-    items: Vec<K>,
+    /// Go writes an empty list as null.
+    items: Option<Vec<K>>,
 }
 
 #[derive(Deserialize)]

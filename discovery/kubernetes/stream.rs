@@ -80,7 +80,8 @@ impl<K: DeserializeOwned> Stream<K> {
                     tracing::debug!(collection = %self.collection, error = %chain(&*Box::<dyn std::error::Error>::from(error)), "A watch broke off.");
                     return Ok(None);
                 }
-                Ok(None) => return Ok(None),
+                Ok(None) if self.buffer.iter().all(u8::is_ascii_whitespace) => return Ok(None),
+                Ok(None) => return Err(self.asked().malformed(&"it ended in the middle of an event")),
                 Err(_) => {
                     let problem = "it did not end when it should have, so the server or the way to it hangs";
                     return Err(Error::Unreachable(format!("watch of {}: {problem}", self.collection)));

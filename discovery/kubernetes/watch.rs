@@ -16,7 +16,7 @@ use super::client::{Client, Collection};
 use super::stream::{Event, Stream};
 use crate::Error;
 
-/// A watch that ends sooner, and told nothing, is a fault of the server: the caller backs off.
+/// A watch that ends sooner and told nothing is renewed once; if the next one does the same the caller has to back off.
 const SHORTEST: Duration = Duration::from_secs(1);
 
 /// What happened to the objects.
@@ -37,6 +37,8 @@ pub(crate) struct Watch<K> {
     collection: Collection,
     objects: BTreeMap<(String, String), K>,
     state: State<K>,
+    /// The last watch was too short.
+    was_short: bool,
     random: fastrand::Rng,
 }
 
@@ -53,12 +55,18 @@ enum State<K> {
 impl<K: ResourceExt + DeserializeOwned> Watch<K> {
     /// Returns a watch that has not begun.
     pub(crate) fn new(client: Arc<Client>, collection: Collection) -> Self {
-        Self { client, collection, objects: BTreeMap::new(), state: State::Unlisted, random: fastrand::Rng::new() }
+        let (objects, state, random) = (BTreeMap::new(), State::Unlisted, fastrand::Rng::new());
+        Self { client, collection, objects, state, was_short: false, random }
     }
 
     /// Returns the objects as they are known.
     pub(crate) fn objects(&self) -> impl Iterator<Item = &K> {
         self.objects.values()
+    }
+
+    /// Tells whether the objects have been listed since the last error.
+    pub(crate) fn is_known(&self) -> bool {
+        !matches!(self.state, State::Unlisted)
     }
 
     /// Lists anew at the next call.
@@ -95,11 +103,12 @@ impl<K: ResourceExt + DeserializeOwned> Watch<K> {
                 }
                 State::Watched { stream, version, since, has_told } => {
                     let Some(event) = stream.next().await? else {
-                        let is_too_short = since.elapsed() < SHORTEST && !*has_told;
+                        let was_short = self.was_short;
+                        self.was_short = since.elapsed() < SHORTEST && !*has_told;
                         self.state = State::Known(std::mem::take(version));
-                        if is_too_short {
+                        if was_short && self.was_short {
                             return Err(Error::Unreachable(format!(
-                                "watch of {}: it ended as soon as it began",
+                                "watch of {}: it ends as soon as it begins",
                                 self.collection
                             )));
                         }
