@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use crate::{Backend, Snapshot, Target, TargetError, file, inline};
 
-pub use aws::{AwsConfig, CloudmapConfig, EcsConfig};
+pub use aws::{AwsConfig, AwsKeys, CloudmapConfig, EcsConfig};
 pub use consul::{ConsulAddress, ConsulConfig, ConsulConsistency, ConsulHost};
 pub use kubernetes::{KubernetesAddresses, KubernetesConfig, KubernetesSurroundings};
 

@@ -5,6 +5,8 @@
 //! debug: the one runner (`follow` in the engine) deals with failure, for every backend alike.
 
 mod address;
+#[cfg(feature = "aws")]
+mod aws;
 mod calls;
 #[cfg(feature = "cloudmap")]
 mod cloudmap;
@@ -33,7 +35,7 @@ pub use async_trait::async_trait;
 pub use address::{Address, AddressError};
 pub use calls::Calls;
 pub use config::{
-    AwsConfig, CloudmapConfig, Config, ConsulAddress, ConsulConfig, ConsulConsistency, ConsulHost, DnsConfig,
+    AwsConfig, AwsKeys, CloudmapConfig, Config, ConsulAddress, ConsulConfig, ConsulConsistency, ConsulHost, DnsConfig,
     DnsFamily, EcsConfig, KubernetesAddresses, KubernetesConfig, KubernetesSurroundings, OpenError, check, open,
     written,
 };

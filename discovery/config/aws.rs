@@ -1,5 +1,6 @@
 //! What the backends of AWS need to be told.
 
+use std::fmt;
 use std::time::Duration;
 
 /// What every backend of AWS needs to be told.
@@ -15,6 +16,26 @@ pub struct AwsConfig {
     pub assume_role: Option<String>,
     /// What that role's trust policy asks for.
     pub external_id: Option<String>,
+    /// Keys that the environment gave, the first link of the standard chain. Default: the links behind it are asked.
+    pub keys: Option<AwsKeys>,
+}
+
+/// An access key, with the session it belongs to.
+#[derive(Clone, PartialEq, Eq)]
+pub struct AwsKeys {
+    /// Its id, `AKIA…` or `ASIA…`.
+    pub id: String,
+    /// The secret; never printed.
+    pub secret: String,
+    /// The token of a session, for an `ASIA…` key; never printed.
+    pub session: Option<String>,
+}
+
+/// Without what must not stand in a log.
+impl fmt::Debug for AwsKeys {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("AwsKeys").field("id", &self.id).finish_non_exhaustive()
+    }
 }
 
 /// What the `ecs` backend needs to be told.

@@ -10,6 +10,7 @@
     reason = "all of this is test code; clippy excuses only functions that are tests themselves"
 )]
 
+pub mod aws;
 pub mod consul;
 pub mod dns;
 pub mod http;

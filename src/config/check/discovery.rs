@@ -95,10 +95,10 @@ impl Check<'_> {
             return None;
         }
         Some(match kind {
-            "cloudmap" => Backend::Cloudmap(Cloudmap(self.cloudmap_backend(table, path))),
+            "cloudmap" => Backend::Cloudmap(Cloudmap(self.cloudmap_backend(table, path, surroundings))),
             "consul" => Backend::Consul(Consul(self.consul_backend(table, path, surroundings))),
             "dns" => Backend::Dns(Dns(self.dns_backend(table, path))),
-            "ecs" => Backend::Ecs(Ecs(self.ecs_backend(table, path))),
+            "ecs" => Backend::Ecs(Ecs(self.ecs_backend(table, path, surroundings))),
             "kubernetes" => Backend::Kubernetes(Kubernetes(self.kubernetes_backend(table, path, surroundings))),
             _ => {
                 let Some(file) = &table.path else {

@@ -34,7 +34,8 @@ fn written<S: Serializer>(
     (min_interval, max_interval): (Duration, Duration),
 ) -> Result<S::Ok, S::Error> {
     let mut fields = serializer.serialize_map(None)?;
-    let AwsConfig { region, endpoint, profile, assume_role, external_id } = aws;
+    // Keys are never printed.
+    let AwsConfig { region, endpoint, profile, assume_role, external_id, keys: _ } = aws;
     let texts = [
         ("region", region),
         ("endpoint", endpoint),
