@@ -4,6 +4,7 @@
 //! account: each part is a file below, and a section of docs/discovery-figures.md.
 
 mod delay;
+mod ecs;
 mod report;
 mod scale;
 mod tiers;
@@ -49,6 +50,8 @@ enum Part {
     Delay,
     /// Thousands of services in Consul.
     Scale,
+    /// Calls of the ECS API.
+    Ecs,
 }
 
 /// Builds what is measured, then goes on inside a network of its own.
@@ -94,6 +97,10 @@ fn inside(arguments: &Arguments) -> anyhow::Result<()> {
             Some(consul) => report.scale = scale::run(&folder, &meshless, &consul).context("thousands of services")?,
             None => println!("no Consul here: thousands of services are not measured"),
         }
+    }
+    if parts.contains(&Part::Ecs) {
+        println!("calls of the ECS API, for {} s", ecs::LENGTH.as_secs() * 2);
+        report.ecs = Some(ecs::run(&folder.join("ecs"), &meshless).context("calls of the ECS API")?);
     }
 
     println!("\n{}", report.sections());

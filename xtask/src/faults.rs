@@ -9,7 +9,7 @@ mod endpoint;
 mod figures;
 mod peers;
 mod report;
-mod wire;
+pub(crate) mod wire;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

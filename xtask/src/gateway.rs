@@ -66,6 +66,11 @@ impl Gateway {
         Ok(Metrics(http::get(self.admin, "/metrics")?))
     }
 
+    /// Returns what it tells of all endpoints, as JSON.
+    pub(crate) fn endpoints(&self) -> anyhow::Result<String> {
+        http::get(self.admin, "/endpoints")
+    }
+
     /// Waits until so many endpoints of all services together are usable, for so long at most.
     pub(crate) fn until_usable(&self, wanted: usize, limit: Duration) -> anyhow::Result<()> {
         let usable = || -> anyhow::Result<f64> { Ok(self.metrics()?.sum("meshless_endpoints", &["state=\"usable\""])) };

@@ -1,14 +1,18 @@
 //! Places that a gateway looks endpoints up in, and ways to break them: fakes, and real programs where there are any.
 
+mod aws;
+mod consul;
 mod consul_agent;
 mod dns;
 mod file;
+mod kubernetes;
 
 use std::net::SocketAddr;
 use std::path::Path;
 
 use crate::components;
 
+pub(crate) use aws::variables as aws_variables;
 pub(crate) use consul_agent::Agent;
 
 /// An endpoint as a place lists it.
@@ -98,7 +102,11 @@ pub(crate) trait Place: Send {
 pub(crate) enum Kind {
     File,
     Dns,
+    Consul,
     ConsulAgent,
+    Ecs,
+    Cloudmap,
+    Kubernetes,
 }
 
 impl Kind {
@@ -107,7 +115,11 @@ impl Kind {
         match self {
             Self::File => "`file`",
             Self::Dns => "`dns` (SRV; a fake server)",
+            Self::Consul => "`consul` (a fake)",
             Self::ConsulAgent => "`consul` (a real one)",
+            Self::Ecs => "`ecs` (a fake)",
+            Self::Cloudmap => "`cloudmap` (a fake)",
+            Self::Kubernetes => "`kubernetes` (a fake)",
         }
     }
 
@@ -116,6 +128,10 @@ impl Kind {
         Ok(match self {
             Self::File => Some(Box::new(file::Directory::new(folder)?)),
             Self::Dns => Some(Box::new(dns::Zone::new())),
+            Self::Cloudmap => Some(Box::new(aws::Account::start(aws::Asked::Cloudmap))),
+            Self::Ecs => Some(Box::new(aws::Account::start(aws::Asked::Ecs))),
+            Self::Consul => Some(Box::new(consul::Registry::start(folder)?)),
+            Self::Kubernetes => Some(Box::new(kubernetes::Cluster::start(folder)?)),
             Self::ConsulAgent => match components::program("consul")? {
                 Some(program) => Some(Box::new(Agent::start(&program, folder, None)?)),
                 None => None,

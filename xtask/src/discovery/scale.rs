@@ -9,6 +9,7 @@ use anyhow::Context as _;
 use serde_json::{Value, json};
 
 use crate::bench::measure;
+use crate::faults::wire::{Kind, Tap};
 use crate::gateway::Gateway;
 use crate::places::{Agent, Place as _};
 use crate::process;
@@ -175,18 +176,20 @@ impl Bench {
         work: impl FnOnce(&mut Self) -> anyhow::Result<Option<f64>>,
     ) -> anyhow::Result<Cost> {
         let (gateway, consul) = (self.gateway.id(), self.agent.id()?);
-        let calls = |bench: &Self| -> anyhow::Result<(f64, f64)> {
-            let metrics = bench.gateway.metrics()?;
-            let errors = metrics.sum("meshless_discovery_errors_total", &[]);
-            Ok((metrics.sum("meshless_discovery_calls_total", &[]), errors))
+        let failed = |bench: &Self| -> anyhow::Result<f64> {
+            Ok(bench.gateway.metrics()?.sum("meshless_discovery_errors_total", &[]))
         };
-        let before = (Instant::now(), measure::cpu_time(&[gateway])?, measure::cpu_time(&[consul])?, calls(self)?);
+        let errors = failed(self)?;
+        let began = Instant::now();
+        let before = (measure::cpu_time(&[gateway])?, measure::cpu_time(&[consul])?);
+        // What the gateway asks is GET, what this harness writes is not.
+        let tap = Tap::start(vec![self.agent.port()], began)?;
         let followed = work(self)?;
-        let seconds = before.0.elapsed().as_secs_f64();
+        let asked = tap.finish()?.iter().filter(|seen| seen.kind == Kind::Request).count();
+        let seconds = began.elapsed().as_secs_f64();
         let percent = |now: Duration, then: Duration| now.saturating_sub(then).as_secs_f64() / seconds * 100.0;
-        let gateway_cpu = percent(measure::cpu_time(&[gateway])?, before.1);
-        let consul_cpu = percent(measure::cpu_time(&[consul])?, before.2);
-        let after = calls(self)?;
+        let gateway_cpu = percent(measure::cpu_time(&[gateway])?, before.0);
+        let consul_cpu = percent(measure::cpu_time(&[consul])?, before.1);
         let mebibytes = |bytes: u64| bytes as f64 / 1024.0 / 1024.0;
         Ok(Cost {
             what,
@@ -194,13 +197,13 @@ impl Bench {
             gateway_memory: mebibytes(measure::settled_memory(&[gateway])?),
             consul_cpu,
             consul_memory: mebibytes(measure::settled_memory(&[consul])?),
-            requests: (after.0 - before.3.0) / seconds * 60.0,
+            requests: asked as f64 / seconds * 60.0,
             connections: connections(
                 &std::fs::read_to_string("/proc/net/tcp").context("list connections")?,
                 self.agent.port(),
             ),
             followed,
-            errors: after.1 - before.3.1,
+            errors: failed(self)? - errors,
         })
     }
 

@@ -42,7 +42,7 @@ const PHASES: [[usize; 3]; 12] = [
 ];
 
 /// The places, in the order of their tiers.
-pub(super) const KINDS: [Kind; 2] = [Kind::File, Kind::Dns];
+pub(super) const KINDS: [Kind; 3] = [Kind::Ecs, Kind::Consul, Kind::Kubernetes];
 
 /// What came of one phase.
 #[derive(Debug, Clone, PartialEq)]
