@@ -1,5 +1,3 @@
-#![allow(dead_code, reason = "sources and registration are built on it next")]
-
 //! Talks to one agent of Consul: one exchange at a time, bounded in time and size.
 //!
 //! An [`Ask`] is what is asked, a [`Reply`] is an answer of 200 with what its headers say; everything else is an
@@ -96,6 +94,18 @@ impl Ask {
         self.query.push(if self.query.is_empty() { '?' } else { '&' });
         encode(key, &mut self.query);
         self
+    }
+
+    /// Returns path and query, for tests of whoever asks.
+    #[cfg(test)]
+    pub(crate) fn url(&self) -> String {
+        format!("{}{}", self.path, self.query)
+    }
+
+    /// Returns the limit of the exchange, for tests of whoever asks.
+    #[cfg(test)]
+    pub(crate) fn limit(&self) -> Duration {
+        self.limit
     }
 
     /// Bounds the whole exchange; the default is [`PATIENCE`].
