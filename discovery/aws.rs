@@ -35,6 +35,9 @@ use session::Session;
 /// Longest time that one call may take, connecting and reading included.
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Most bytes of a key or a value of metadata.
+const MAX_VALUE: usize = 256;
+
 /// An account and a region of AWS, opened when it is first asked.
 #[derive(Debug)]
 pub(crate) struct Aws {
@@ -115,4 +118,10 @@ pub(crate) fn with<T: Into<serde_json::Value>>(
         fields.insert(field.to_owned(), value.into());
     }
     input
+}
+
+/// Returns a value of metadata, or as much of it as is kept.
+pub(crate) fn capped(value: &str) -> String {
+    let end = (0..=MAX_VALUE.min(value.len())).rev().find(|end| value.is_char_boundary(*end)).unwrap_or_default();
+    value.get(..end).unwrap_or_default().to_owned()
 }

@@ -10,13 +10,11 @@ use std::sync::Arc;
 
 use super::target::{List, Port, Query};
 use super::wire::{Container, Definition, Mapping, Task};
+use crate::aws::capped;
 use crate::{Address, AppProtocol, Endpoint, Error, Health, Snapshot};
 
 /// Most tags of a task that become metadata; ECS allows fifty.
 const MAX_TAGS: usize = 20;
-
-/// Most bytes of a value of metadata.
-const MAX_VALUE: usize = 256;
 
 /// A cluster as one look found it.
 #[derive(Debug, Default, PartialEq)]
@@ -331,9 +329,4 @@ fn endpoint(task: &Task, query: &Query, health: Health, place: Place) -> Endpoin
         metadata,
         ..Endpoint::new(Address::Tcp(SocketAddr::new(place.ip, place.port)))
     }
-}
-
-fn capped(value: &str) -> String {
-    let end = (0..=MAX_VALUE.min(value.len())).rev().find(|end| value.is_char_boundary(*end)).unwrap_or_default();
-    value.get(..end).unwrap_or_default().to_owned()
 }
