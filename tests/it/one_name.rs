@@ -170,7 +170,7 @@ fn one_name_over_three_platforms_loses_each_of_them_in_turn_and_no_request() {
         for (tier, healthy) in tiers.iter_mut().zip(healthy) {
             tier.set(healthy);
         }
-        let wanted = healthy.iter().sum();
+        let wanted: usize = healthy.iter().sum();
         gateway.wait_until(&format!("{healthy:?} are usable"), |gateway| usable(gateway) == wanted);
         // Requests that were picked before are over.
         load.wait_for(50);
