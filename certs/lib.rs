@@ -7,10 +7,12 @@ mod identity;
 mod pem;
 mod provider;
 mod resolve;
+mod spiffe;
 mod tls;
 
 pub use error::Error;
 pub use identity::spiffe_id;
 pub use pem::{Anchors, KeyFiles};
 pub use provider::provider;
+pub use spiffe::{MAX_ID, MAX_TRUST_DOMAIN, SpiffeError, SpiffeId, TrustDomain};
 pub use tls::{Server, client, server};

@@ -91,6 +91,13 @@ pub struct OpenError {
     problem: String,
 }
 
+impl OpenError {
+    /// Says what is wrong with the backend called `name`.
+    pub(crate) fn new(name: &str, problem: &str) -> Self {
+        Self { name: name.to_owned(), problem: problem.to_owned() }
+    }
+}
+
 /// Opens the backend called `name`. Does no IO: a backend that is not there yet is an error of its sources.
 pub fn open(name: &str, config: &Config) -> Result<Arc<dyn Backend>, OpenError> {
     let refused = |problem: &str| OpenError { name: name.to_owned(), problem: problem.to_owned() };

@@ -12,6 +12,7 @@ mod examine;
 mod failure;
 mod instances;
 mod pace;
+pub(crate) mod register;
 mod slots;
 mod target;
 mod token;

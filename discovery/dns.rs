@@ -11,6 +11,7 @@
 //! taken, and `schedule` (pure) says when to ask again and when "nobody" is believed.
 
 mod client;
+mod examine;
 mod lookup;
 mod message;
 mod place;
@@ -32,7 +33,7 @@ use lookup::Outcome;
 use schedule::{Doubt, Schedule};
 use target::Question;
 
-use crate::{Backend, DnsConfig, Error, Snapshot, Source, Target, TargetError, async_trait};
+use crate::{Backend, Calls, DnsConfig, Error, Finding, Snapshot, Source, Target, TargetError, async_trait};
 
 /// The `dns` backend.
 #[derive(Debug)]
@@ -49,6 +50,7 @@ impl Dns {
     }
 }
 
+#[async_trait]
 impl Backend for Dns {
     fn source(&self, target: &Target) -> Result<Box<dyn Source>, TargetError> {
         target.refuse_options()?;
@@ -64,6 +66,14 @@ impl Backend for Dns {
             doubt: None,
             due: None,
         }))
+    }
+
+    async fn examine(&self, targets: &[Target]) -> Vec<Finding> {
+        examine::look(&self.client, targets).await
+    }
+
+    fn calls(&self) -> Calls {
+        self.client.calls.clone()
     }
 }
 

@@ -4,6 +4,7 @@
 //! `read` gets bytes without a half-done set, `document` understands them, `watch` says when to look again.
 
 mod document;
+mod examine;
 mod read;
 mod shared;
 mod watch;
@@ -18,7 +19,7 @@ use std::sync::Arc;
 
 use shared::Shared;
 
-use crate::{Backend, Error, Snapshot, Source, Target, TargetError, async_trait};
+use crate::{Backend, Calls, Error, Finding, Snapshot, Source, Target, TargetError, async_trait};
 
 /// Most bytes of a service's name.
 const MAX_NAME: usize = 253;
@@ -36,11 +37,23 @@ impl File {
     }
 }
 
+#[async_trait]
 impl Backend for File {
     fn source(&self, target: &Target) -> Result<Box<dyn Source>, TargetError> {
         target.refuse_options()?;
         check_name(&target.path).map_err(|problem| TargetError(format!("target `{target}`: {problem}")))?;
         Ok(Box::new(Service { name: target.path.clone(), shared: Arc::clone(&self.shared), seen: 0, said: None }))
+    }
+
+    fn calls(&self) -> Calls {
+        self.shared.calls()
+    }
+
+    /// Says whether the files can be read and understood, and whether a change would be seen at once.
+    async fn examine(&self, targets: &[Target]) -> Vec<Finding> {
+        let (path, targets) = (self.shared.path().to_owned(), targets.to_vec());
+        let looked = tokio::task::spawn_blocking(move || examine::look(&path, &targets));
+        looked.await.unwrap_or_else(|error| vec![Finding::bad("readable", error.to_string(), "please report it")])
     }
 }
 

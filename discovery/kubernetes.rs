@@ -11,6 +11,7 @@ mod connect;
 mod exec;
 mod external_name;
 mod pods;
+mod routes;
 mod service;
 mod slices;
 mod stream;
@@ -26,18 +27,20 @@ use client::Client;
 use pods::Pods;
 use target::Question;
 
-use crate::{Backend, Calls, KubernetesConfig, Source, Target, TargetError};
+use crate::{Backend, Calls, KubernetesConfig, ObjectSource, Source, Target, TargetError};
 
 /// The `kubernetes` backend.
 #[derive(Debug)]
 pub(crate) struct Kubernetes {
     client: Arc<Client>,
+    /// Reads objects of the Gateway API too.
+    routes: bool,
 }
 
 impl Kubernetes {
     /// Returns a backend; nothing is read or asked before a source is.
     pub(crate) fn new(config: &KubernetesConfig) -> Self {
-        Self { client: Arc::new(Client::new(config)) }
+        Self { client: Arc::new(Client::new(config)), routes: config.routes }
     }
 }
 
@@ -47,6 +50,10 @@ impl Backend for Kubernetes {
         let question =
             Question::parse(&target.path).map_err(|problem| TargetError(format!("target `{target}`: {problem}")))?;
         Ok(Box::new(Pods::new(Arc::clone(&self.client), question)))
+    }
+
+    fn objects(&self) -> Option<Box<dyn ObjectSource>> {
+        self.routes.then(|| Box::new(routes::Routes::new(Arc::clone(&self.client))) as _)
     }
 
     fn calls(&self) -> Calls {

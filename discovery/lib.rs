@@ -25,6 +25,8 @@ mod finding;
 mod inline;
 #[cfg(feature = "kubernetes")]
 mod kubernetes;
+mod objects;
+mod register;
 mod snapshot;
 mod target;
 
@@ -36,12 +38,13 @@ pub use address::{Address, AddressError};
 pub use calls::Calls;
 pub use config::{
     AwsConfig, AwsKeys, CloudmapConfig, Config, ConsulAddress, ConsulConfig, ConsulConsistency, ConsulHost, DnsConfig,
-    DnsFamily, EcsConfig, KubernetesAddresses, KubernetesConfig, KubernetesSurroundings, OpenError, check, open,
-    written,
+    DnsFamily, EcsConfig, KubernetesAddresses, KubernetesConfig, KubernetesSurroundings, OpenError, check, open, written,
 };
 pub use error::{Error, TargetError};
 pub use file::fixtures;
 pub use finding::{Finding, Verdict};
+pub use objects::ObjectSource;
+pub use register::{Ask, Condition, Entry, Registrar, Registration, Upkeep, registrar};
 pub use snapshot::{AppProtocol, Endpoint, Health, Snapshot, SnapshotError};
 pub use target::Target;
 
@@ -52,6 +55,11 @@ pub use target::Target;
 pub trait Backend: fmt::Debug + Send + Sync {
     /// Opens a source for a target of its own, or says what is wrong with the target. Does no IO.
     fn source(&self, target: &Target) -> Result<Box<dyn Source>, TargetError>;
+
+    /// Opens a source of the objects that it was told to read beside endpoints; `None`: of none. Does no IO.
+    fn objects(&self) -> Option<Box<dyn ObjectSource>> {
+        None
+    }
 
     /// Looks whether its place is reachable, takes the credentials and permits every call that a source makes (a dry
     /// call each), for `meshless doctor`. `targets` are those that the configuration names. Answers within 10 s.

@@ -93,6 +93,11 @@ pub(crate) trait Picker: fmt::Debug + Send + Sync {
         Vec::new()
     }
 
+    /// Says why a usable member gets nothing all the same; `None` where it gets its part.
+    fn passes_over(&self, _member: &Member, _now: u32) -> Option<&'static str> {
+        None
+    }
+
     /// Returns by what it compares a member with another one, lower is better; `None` where it does not compare.
     fn score(&self, _member: &Member, _now: u32) -> Option<f32> {
         None

@@ -5,12 +5,14 @@
 
 mod check;
 mod demo;
+mod doctor;
 mod explain;
 mod healthcheck;
 mod run;
 mod schema;
 mod simulate;
 mod status;
+mod targets;
 mod test;
 
 use std::io::{self, Write};
@@ -31,12 +33,14 @@ struct Command {
 enum Subcommands {
     Check(check::Check),
     Demo(demo::Demo),
+    Doctor(doctor::Doctor),
     Explain(Box<explain::Explain>),
     Healthcheck(healthcheck::Arguments),
     Run(run::Run),
     Schema(schema::Schema),
     Simulate(simulate::Simulate),
     Status(status::Arguments),
+    Targets(targets::Targets),
     Test(test::Test),
 }
 
@@ -51,6 +55,8 @@ pub(crate) enum Exit {
     Wrong = 64,
     /// Something that it needs does not answer (`EX_UNAVAILABLE`).
     Unreachable = 69,
+    /// It is not permitted (`EX_NOPERM`).
+    Denied = 77,
 }
 
 impl From<Exit> for ExitCode {
@@ -65,12 +71,14 @@ pub(crate) fn main() -> ExitCode {
         Ok(command) => match command.subcommand {
             Subcommands::Check(check) => check.run().into(),
             Subcommands::Demo(demo) => demo.run().into(),
+            Subcommands::Doctor(doctor) => doctor.run().into(),
             Subcommands::Explain(explain) => explain.run().into(),
             Subcommands::Healthcheck(arguments) => healthcheck::run(&arguments, &Process),
             Subcommands::Run(run) => run.run().into(),
             Subcommands::Schema(schema) => schema.run().into(),
             Subcommands::Simulate(simulate) => simulate.run().into(),
             Subcommands::Status(arguments) => status::run(&arguments, &Process),
+            Subcommands::Targets(targets) => targets.run().into(),
             Subcommands::Test(test) => test.run().into(),
         },
         Err(error) => {

@@ -5,11 +5,15 @@
 
 mod control;
 mod demand;
+mod examine;
 mod health;
 mod listeners;
+mod lookup;
 mod memory;
+mod objects;
 mod offline;
 mod panics;
+mod register;
 mod status;
 mod targets;
 mod tls;
@@ -43,12 +47,17 @@ use crate::worker;
 
 use control::Control;
 pub(crate) use control::Event;
+pub use examine::{Examination, implied_backends};
 use health::Checker;
+pub use lookup::{Lookup, LookupError, Watched};
 pub use offline::{Offline, OfflineError};
 use status::Status;
 
 /// Longest that an access log whose reader hangs may hold up the end.
 const LOG_CLOSE: Duration = Duration::from_secs(1);
+
+/// How long a change waits for the first answers of what it names anew, so that it is not served without them.
+const FIRST_ANSWERS: Duration = Duration::from_secs(2);
 
 /// Names that workers ask for and that wait for control; beyond, requests are refused.
 const WANTED: usize = 1024;
@@ -149,6 +158,9 @@ impl Gateway {
         let (end, ended) = oneshot::channel();
         let table_changed = Arc::new(Notify::new());
         let checker = Checker::new(table.clone(), table_changed.clone(), metrics.clone(), epoch, fastrand::u64(..));
+        let (registering, registration) =
+            register::registering(status.clone(), metrics.clone(), options.surroundings.clone(), fastrand::u64(..));
+        runtime.spawn(registration.run());
         let control = Control::new(control::Parts {
             options: options.clone(),
             table,
@@ -157,6 +169,7 @@ impl Gateway {
             workers,
             metrics,
             traces: switch,
+            registering,
             disk: disk.as_ref().map(|(handle, _)| handle.clone()),
             events: events.clone(),
             end,

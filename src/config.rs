@@ -27,6 +27,7 @@ mod matches;
 mod policies;
 pub mod problem;
 pub mod raw;
+mod register;
 mod routes;
 pub mod schema;
 mod structure;
@@ -48,7 +49,7 @@ use crate::target::Expression;
 pub use actions::*;
 pub use balance::*;
 pub use breaker::Breaker;
-pub use check::{Loaded, load};
+pub use check::{Loaded, load, load_implied};
 pub use classify::{Classify, StatusWord, Statuses};
 pub use discovery::*;
 pub use health::{Health, HealthAsk};
@@ -57,6 +58,7 @@ pub use listeners::*;
 pub use matches::*;
 pub use policies::*;
 pub use problem::{Place, Problem, Problems, Severity};
+pub use register::{CheckedBy, Register, RegisterCheck};
 pub use routes::*;
 pub use template::{Template, TemplateError};
 pub use traces::*;
@@ -81,10 +83,24 @@ pub struct Config {
     pub routes: Vec<Route>,
     /// Logical names in file order: the first match wins, after all routes.
     pub names: Vec<Rule>,
+    /// What others find us by; `None`: we register nowhere.
+    pub register: Option<Register>,
     /// Logs, metrics and traces.
     pub telemetry: Telemetry,
     /// What happens on a signal to end.
     pub shutdown: Shutdown,
+}
+
+impl Config {
+    /// Says which backends read routes that are not in the files, for those who have only the files; `None`: none does.
+    #[must_use]
+    pub fn unread_routes(&self) -> Option<String> {
+        let reads = self.discovery.iter().filter(|(_, backend)| backend.reads_routes());
+        let names: Vec<String> = reads.map(|(name, _)| format!("[discovery.{name}]")).collect();
+        (!names.is_empty()).then(|| {
+            format!("routes of {} are not looked at: only a gateway that runs asks the cluster", names.join(" and "))
+        })
+    }
 }
 
 /// `[node]`.

@@ -13,6 +13,8 @@
 mod backoff;
 mod known;
 pub mod last_known_good;
+mod objects;
+mod outage;
 pub mod removals;
 
 #[cfg(test)]
@@ -31,6 +33,9 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 pub use backoff::Backoff;
 pub use known::{Answer, Failure, Known, Origin};
 use last_known_good::LastKnownGood;
+pub use objects::{KnownObjects, follow_objects};
+pub use outage::Outage;
+use outage::{Begins, Share};
 
 /// How many answers may come one after another before the next ones are slowed down.
 const BURST: u32 = 5;
@@ -57,17 +62,19 @@ pub struct Followed {
 ///
 /// The future never fails and ends once every clone of the [`Followed`] is dropped. Returns an error where the target is
 /// wrong for the backend. `random` is for jitter; `disk` is where the last known good snapshot is read from at the
-/// start and written to after each change.
+/// start and written to after each change; `outage` is shared by the targets of one backend.
 pub fn follow(
     target: Target,
     backend: Arc<dyn Backend>,
     backoff: Backoff,
     random: fastrand::Rng,
     disk: Option<LastKnownGood>,
+    outage: Outage,
 ) -> Result<(Followed, impl Future<Output = ()> + Send + 'static), TargetError> {
     let source = backend.source(&target)?;
     let (publish, known) = watch::channel(Known::default());
-    let follower = Follower { target: target.clone(), backend, source, backoff, random, disk, publish };
+    let follower =
+        Follower { target: target.clone(), backend, source, backoff, random, disk, publish, outage, share: None };
     let follow = async move {
         let listeners = follower.publish.clone();
         tokio::select! {
@@ -87,6 +94,9 @@ struct Follower {
     random: fastrand::Rng,
     disk: Option<LastKnownGood>,
     publish: watch::Sender<Known>,
+    outage: Outage,
+    /// The part that this target has in an outage; `None` while it answers.
+    share: Option<Share>,
 }
 
 impl Follower {
@@ -101,12 +111,7 @@ impl Follower {
                     pace.answered().await;
                 }
                 Err(trouble) => {
-                    let wait = match &trouble {
-                        Trouble::Source(Error::Throttled { retry_after: Some(asked) }) => {
-                            self.backoff.asked(*asked, &mut self.random)
-                        }
-                        _ => self.backoff.next(&mut self.random),
-                    };
+                    let wait = trouble.wait(&mut self.backoff, &mut self.random);
                     self.failed(&trouble, wait);
                     if matches!(trouble, Trouble::Panic(_)) {
                         self.reopen();
@@ -155,16 +160,17 @@ impl Follower {
         });
     }
 
-    fn answered(&self, snapshot: Snapshot) {
+    fn answered(&mut self, snapshot: Snapshot) {
         let now = SystemTime::now();
+        let share = self.share.take();
         let changed = self.publish.send_if_modified(|known| {
             if let Some(failure) = known.failure.take() {
-                tracing::info!(
-                    target = %self.target,
-                    failures = failure.count,
-                    failed_seconds = failure.since.elapsed().as_secs(),
-                    "The target answers again."
-                );
+                let (failures, failed_seconds) = (failure.count, failure.since.elapsed().as_secs());
+                if share.is_none_or(|share| share.begins != Begins::Quiet) {
+                    tracing::info!(target = %self.target, failures, failed_seconds, "The target answers again.");
+                } else {
+                    tracing::debug!(target = %self.target, failures, failed_seconds, "The target answers again.");
+                }
             }
             known.answers = known.answers.saturating_add(1);
             match &mut known.answer {
@@ -195,29 +201,40 @@ impl Follower {
     }
 
     /// Notes a failure beside what is known; wakes nobody, because no endpoint changed.
-    fn failed(&self, trouble: &Trouble, wait: Duration) {
+    fn failed(&mut self, trouble: &Trouble, wait: Duration) {
+        let begins = if self.share.is_some() { Begins::Quiet } else { self.share.insert(self.outage.join()).begins };
         self.publish.send_if_modified(|known| {
             known.failures = known.failures.saturating_add(1);
             if matches!(trouble, Trouble::Panic(_)) {
                 known.panics = known.panics.saturating_add(1);
             }
-            let first = known.failure.is_none();
             let failure = known.failure.get_or_insert_with(|| Failure::first(Instant::now()));
             failure.count = failure.count.saturating_add(1);
             failure.at = SystemTime::now();
             failure.kind = trouble.label();
             failure.error = trouble.to_string();
-            // Once for each outage; what follows is in the gauge and in `/endpoints`.
-            if first {
-                tracing::warn!(
-                    target = %self.target,
-                    error = %trouble,
-                    retry_in_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX),
-                    keeps_endpoints = known.answer.as_ref().map_or(0, |answer| answer.snapshot.endpoints().len()),
-                    "The target does not answer, keeping what is known."
-                );
-            } else {
-                tracing::debug!(target = %self.target, error = %trouble, "The target still does not answer.");
+            // Once for each outage; what follows is in the gauges and in `/targets`.
+            match begins {
+                Begins::Each => {
+                    tracing::warn!(
+                        target = %self.target,
+                        error = %trouble,
+                        retry_in_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX),
+                        keeps_endpoints = known.answer.as_ref().map_or(0, |answer| answer.snapshot.endpoints().len()),
+                        "The target does not answer, keeping what is known."
+                    );
+                }
+                Begins::AndMore => {
+                    tracing::warn!(
+                        backend = self.target.backend,
+                        target = %self.target,
+                        error = %trouble,
+                        "More targets of the backend do not answer; they have no lines of their own."
+                    );
+                }
+                Begins::Quiet => {
+                    tracing::debug!(target = %self.target, error = %trouble, "The target does not answer.");
+                }
             }
             false
         });
@@ -252,6 +269,14 @@ enum Trouble {
 }
 
 impl Trouble {
+    /// Returns how long to wait before the next call: what the backend asked for, else the back-off's.
+    fn wait(&self, backoff: &mut Backoff, random: &mut fastrand::Rng) -> Duration {
+        match self {
+            Self::Source(Error::Throttled { retry_after: Some(asked) }) => backoff.asked(*asked, random),
+            _ => backoff.next(random),
+        }
+    }
+
     fn label(&self) -> &'static str {
         match self {
             Self::Panic(_) => "panic",
@@ -270,7 +295,7 @@ impl std::fmt::Display for Trouble {
 }
 
 /// Runs a call of a source so that its panic ends that call and nothing else.
-async fn contained(call: impl Future<Output = Result<Snapshot, Error>> + Send) -> Result<Snapshot, Trouble> {
+async fn contained<T>(call: impl Future<Output = Result<T, Error>> + Send) -> Result<T, Trouble> {
     let mut call = Box::pin(call);
     poll_fn(|context| match catch_unwind(AssertUnwindSafe(|| call.as_mut().poll(context))) {
         Ok(poll) => poll.map(|answer| answer.map_err(Trouble::Source)),

@@ -81,6 +81,31 @@ pub(crate) fn bind(address: &ListenAddress, workers: usize) -> Result<Sockets, B
     }
 }
 
+/// Tells whether an address could be listened at, and leaves everything as it is: what a dead process left stays.
+pub(crate) fn probe(address: &ListenAddress) -> io::Result<()> {
+    match address {
+        ListenAddress::Tcp(wanted) => tcp(*wanted, false).map(drop),
+        ListenAddress::Unix(path) => {
+            match std::fs::symlink_metadata(path) {
+                Ok(metadata) if !metadata.file_type().is_socket() => {
+                    return Err(io::Error::new(io::ErrorKind::AlreadyExists, "it exists and is no socket"));
+                }
+                Ok(_) if UnixStream::connect(path).is_ok() => return Err(io::ErrorKind::AddrInUse.into()),
+                _ => {}
+            }
+            let directory = path.parent().unwrap_or_else(|| Path::new("/"));
+            Ok(rustix::fs::access(directory, rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK)?)
+        }
+    }
+}
+
+/// Tries what every listener needs of the kernel: two sockets on one port, and a filter for the end.
+pub(crate) fn try_sharing() -> io::Result<()> {
+    let first = tcp(SocketAddr::from(([127, 0, 0, 1], 0)), true)?;
+    let second = tcp(first.local_addr()?, true)?;
+    drop_attempts(&second)
+}
+
 fn tcp(address: SocketAddr, shared: bool) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     if address.is_ipv6() {

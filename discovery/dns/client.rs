@@ -15,7 +15,7 @@ use tokio::time::{Instant, timeout};
 use super::message::{self, MAX_CHAIN, Reading, Records};
 use super::resolv_conf::ResolvConf;
 use super::servers::{Server, Servers};
-use crate::{DnsConfig, DnsFamily, Error};
+use crate::{Calls, DnsConfig, DnsFamily, Error};
 
 /// The system's file (resolv.conf(5)).
 const RESOLV_CONF: &str = "/etc/resolv.conf";
@@ -47,6 +47,8 @@ pub(super) struct Client {
     questions: Semaphore,
     pub(super) family: DnsFamily,
     pub(super) allow_link_local: bool,
+    /// Questions to servers, by type.
+    pub(super) calls: Calls,
 }
 
 /// Servers, and what they were read from.
@@ -58,10 +60,10 @@ struct Known {
 }
 
 /// Why a server was of no use.
-struct Trouble {
-    error: Error,
+pub(super) struct Trouble {
+    pub(super) error: Error,
     /// It may answer if it is asked again: it said nothing, or could not be reached.
-    was_silent: bool,
+    pub(super) was_silent: bool,
 }
 
 impl Client {
@@ -77,6 +79,7 @@ impl Client {
             questions: Semaphore::new(MAX_QUESTIONS),
             family: config.family,
             allow_link_local: config.allow_link_local,
+            calls: Calls::default(),
         }
     }
 
@@ -181,7 +184,8 @@ impl Client {
         Err(last)
     }
 
-    async fn exchange(
+    /// Asks one server one question.
+    pub(super) async fn exchange(
         &self,
         server: &Server,
         name: &Name,
@@ -219,6 +223,12 @@ impl Client {
         options: DnsRequestOptions,
         wait: Duration,
     ) -> Result<hickory_resolver::proto::op::DnsResponse, NetError> {
+        self.calls.count(match kind {
+            RecordType::A => "A",
+            RecordType::AAAA => "AAAA",
+            RecordType::SRV => "SRV",
+            _ => "other",
+        });
         let _permit = self.questions.acquire().await.map_err(|_| NetError::Busy)?;
         let answer = server.pool.lookup(Query::query(name.clone(), kind), options).first_answer();
         // hickory has this limit for each of UDP and TCP; ours is for the case that one of its own does not hold.

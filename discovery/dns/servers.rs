@@ -67,6 +67,17 @@ impl Servers {
         Ok(Self { list, first: AtomicUsize::new(0), search, ndots, timeout, attempts })
     }
 
+    /// Returns every server twice: one that is asked over UDP alone, and one over TCP alone.
+    pub(super) fn by_protocol(&self) -> Result<Vec<[Server; 2]>, NetError> {
+        let over = |address: SocketAddr, connection| {
+            Ok::<_, NetError>(Server { address, pool: pool_over(address, self.timeout, vec![connection])? })
+        };
+        let both = |server: &Server| {
+            Ok([over(server.address, ConnectionConfig::udp())?, over(server.address, ConnectionConfig::tcp())?])
+        };
+        self.list.iter().map(both).collect()
+    }
+
     /// Returns the servers in the order in which they are asked.
     pub(super) fn in_order(&self) -> impl Iterator<Item = (usize, &Server)> {
         let first = self.first.load(Ordering::Relaxed);
@@ -102,14 +113,21 @@ impl Servers {
 }
 
 fn pool(address: SocketAddr, timeout: Duration) -> Result<NameServerPool<TokioRuntimeProvider>, NetError> {
+    pool_over(address, timeout, vec![ConnectionConfig::udp(), ConnectionConfig::tcp()])
+}
+
+fn pool_over(
+    address: SocketAddr,
+    timeout: Duration,
+    mut connections: Vec<ConnectionConfig>,
+) -> Result<NameServerPool<TokioRuntimeProvider>, NetError> {
     let mut options = ResolverOpts::default();
     options.timeout = timeout;
     options.max_active_requests = MAX_ACTIVE;
-    let connections = [ConnectionConfig::udp(), ConnectionConfig::tcp()].map(|mut connection| {
+    for connection in &mut connections {
         connection.port = address.port();
-        connection
-    });
-    let server = NameServerConfig::new(address.ip(), true, connections.into());
+    }
+    let server = NameServerConfig::new(address.ip(), true, connections);
     let context = Arc::new(PoolContext::new(options, TlsConfig::new()?));
     Ok(NameServerPool::from_config([server], context, TokioRuntimeProvider::default()))
 }

@@ -15,7 +15,7 @@ use super::client::Client;
 use super::schedule::Schedule;
 use super::{Dns, DnsConfig};
 use crate::conformance::{self, Played, Stage, Trouble};
-use crate::{Address, Backend, DnsFamily, Endpoint, Error, Source, Target, async_trait};
+use crate::{Address, Backend, DnsFamily, Endpoint, Error, Source, Target, Verdict, async_trait};
 use server::{Fault, Server};
 
 /// Longest wait for something that must come.
@@ -571,4 +571,38 @@ async fn records_of_another_type_in_place_of_the_one_asked_for_are_an_error() {
     let server = Server::start().await;
     server.world().set("web.x.", RecordType::A, 60, vec![RData::from("2001:db8::1".parse::<IpAddr>().unwrap())]);
     assert_eq!(error(&asking(&[&server]), "web.x:80").await.label(), "malformed");
+}
+
+#[tokio::test]
+async fn each_server_is_examined_over_udp_and_over_tcp() {
+    let (well, silent, refuses) = (Server::start().await, Server::start().await, Server::start().await);
+    well.world().host("web.x.", 60, &ips(&["10.0.0.1"]));
+    silent.world().fault = Some(Fault::Silent);
+    refuses.world().code("web.x.", RecordType::A, ResponseCode::Refused);
+    let findings = asking(&[&well, &silent, &refuses]).examine(&[target("web.x:80")]).await;
+    let told: Vec<(Verdict, Option<&str>)> = findings.iter().map(|finding| (finding.verdict, finding.kind())).collect();
+    assert_eq!(
+        told,
+        [
+            (Verdict::Good, None),
+            (Verdict::Good, None),
+            (Verdict::Bad, Some("unreachable")),
+            (Verdict::Warning, Some("unreachable")),
+            (Verdict::Bad, Some("denied")),
+            (Verdict::Bad, Some("denied")),
+        ],
+        "{findings:?}"
+    );
+    assert!(findings.iter().all(|finding| finding.remedy.is_some() == (finding.verdict != Verdict::Good)));
+    let asked = well.world().asked.clone();
+    assert!(asked.iter().any(|asked| asked.over_tcp) && asked.iter().any(|asked| !asked.over_tcp), "{asked:?}");
+}
+
+#[tokio::test]
+async fn a_server_that_answers_over_udp_alone_is_a_warning() {
+    let server = Server::start().await;
+    server.world().fault = Some(Fault::TruncatedWithoutTcp);
+    let findings = asking(&[&server]).examine(&[]).await;
+    assert_eq!(findings.len(), 2, "{findings:?}");
+    assert_eq!(findings[1].verdict, Verdict::Warning, "{findings:?}");
 }

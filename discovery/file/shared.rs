@@ -4,7 +4,7 @@
 //! behalf of all; the others wait for what it finds. When its call is dropped the next one takes over and, since what
 //! was read so far is noted only after it was published, no change is lost.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 use super::document::{self, Services};
 use super::read;
 use super::watch::Watch;
-use crate::Error;
+use crate::{Calls, Error};
 
 /// How long it must be quiet after a change before files are read: an editor truncates first and writes then.
 const SETTLE: Duration = Duration::from_millis(100);
@@ -42,6 +42,7 @@ pub(super) struct Shared {
     /// Counts changes that the watch reported.
     events: watch::Sender<u64>,
     driver: Mutex<Driver>,
+    calls: Calls,
 }
 
 /// State of whoever looks for change.
@@ -62,7 +63,18 @@ impl Shared {
             outcome: watch::Sender::new(Outcome { generation: 0, result: Ok(Arc::default()) }),
             events: watch::Sender::new(0),
             driver: Mutex::default(),
+            calls: Calls::default(),
         }
+    }
+
+    /// Returns how often the files were read.
+    pub(super) fn calls(&self) -> Calls {
+        self.calls.clone()
+    }
+
+    /// Returns where the files are.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
     }
 
     /// Sets how often files are looked at; a test chooses so seldom that only the watch can explain what it sees, or
@@ -110,6 +122,7 @@ impl Shared {
     async fn drive(&self, driver: &mut Driver) {
         self.until_due(driver).await;
         let events = *self.events.borrow();
+        self.calls.count("read");
         let (path, sender) = (self.path.clone(), self.events.clone());
         let (watch, good) = (driver.watch.take(), driver.good.clone());
         let done = tokio::task::spawn_blocking(move || {

@@ -41,6 +41,14 @@ const MAX_ERROR: usize = 64 * 1024;
 /// How often a list that went stale between two pages is begun anew.
 const LISTINGS: usize = 3;
 
+/// What is said of a kind of object that there is not.
+const NOT_SERVED: &str = "the cluster does not serve this API, or this is no API server";
+
+/// Tells whether an error says that the cluster does not serve a kind of object.
+pub(crate) fn is_not_served(error: &Error) -> bool {
+    matches!(error, Error::Malformed(said) if said.ends_with(NOT_SERVED))
+}
+
 /// Time limits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Timing {
@@ -448,9 +456,7 @@ impl Refusal {
             }
             StatusCode::FORBIDDEN => Error::Denied(said),
             StatusCode::TOO_MANY_REQUESTS => Error::Throttled { retry_after },
-            StatusCode::NOT_FOUND => {
-                Error::Malformed(format!("{said}; the cluster does not serve this API, or this is no API server"))
-            }
+            StatusCode::NOT_FOUND => Error::Malformed(format!("{said}; {NOT_SERVED}")),
             StatusCode::GONE => Error::Unreachable(said),
             _ if status.is_server_error() => Error::Unreachable(said),
             _ => Error::Malformed(said),

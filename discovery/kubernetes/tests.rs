@@ -52,7 +52,7 @@ impl Place {
     }
 
     fn backend_with(&self, timing: Timing) -> Kubernetes {
-        Kubernetes { client: Arc::new(Client::new(&self.config()).with_timing(timing)) }
+        Kubernetes { client: Arc::new(Client::new(&self.config()).with_timing(timing)), routes: false }
     }
 }
 

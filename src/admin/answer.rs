@@ -31,7 +31,7 @@ const BODY_BYTES: usize = 64 * 1024;
 const BODY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Everything that is answered, for the index and for 405.
-const PATHS: [Path; 11] = [
+const PATHS: [Path; 13] = [
     Path { name: "/config", methods: "GET", access: Access::Full, says: "the configuration that runs" },
     Path { name: "/drain", methods: "POST", access: Access::Full, says: "begin to drain, as SIGTERM does" },
     Path { name: "/endpoints", methods: "GET", access: Access::Full, says: "endpoints; ?service=NAME for one" },
@@ -46,7 +46,14 @@ const PATHS: [Path; 11] = [
         says: "metrics for Prometheus; ?endpoints=SERVICE adds its endpoints",
     },
     Path { name: "/ready", methods: "GET", access: Access::Probes, says: "200 if traffic may come, else 503" },
+    Path { name: "/registration", methods: "GET", access: Access::Full, says: "what we registered as, or null" },
     Path { name: "/services", methods: "GET", access: Access::Full, says: "services and their endpoints in numbers" },
+    Path {
+        name: "/targets",
+        methods: "GET",
+        access: Access::Full,
+        says: "what discovery knows of each target, and since when",
+    },
     Path { name: "/", methods: "GET", access: Access::Full, says: "this list" },
 ];
 
@@ -103,8 +110,10 @@ where
         }
         ("/metrics", _) => metrics(admin, access, request.uri().query()),
         ("/config", _) => json(StatusCode::OK, &admin.view.config()),
+        ("/registration", _) => json(StatusCode::OK, &admin.view.registration()),
         ("/services", _) => json(StatusCode::OK, &admin.view.services()),
         ("/endpoints", _) => endpoints(admin, request.uri().query()),
+        ("/targets", _) => json(StatusCode::OK, &admin.view.targets()),
         ("/explain", _) => explain::answer(&*admin.view, request.uri().query()),
         ("/log-level", "GET") => log_level(admin),
         ("/log-level", _) => set_log_level(admin, request).await,
@@ -168,7 +177,7 @@ fn measure_endpoints(admin: &Admin, service: &str, samples: &mut Samples) {
         let labels = [service, endpoint.target.as_str(), endpoint.address.as_str()];
         samples.gauge(&families::ENDPOINT_IN_FLIGHT, labels, endpoint.in_flight as f64);
         samples.gauge(&families::ENDPOINT_CONNECTIONS, labels, endpoint.connections as f64);
-        samples.gauge(&families::ENDPOINT_USABLE, labels, f64::from(endpoint.unused_because.is_none()));
+        samples.gauge(&families::ENDPOINT_USABLE, labels, f64::from(endpoint.usable));
         samples.gauge(&families::ENDPOINT_EJECTED, labels, f64::from(endpoint.ejected.is_some()));
         if let Some(latency) = endpoint.latency_ms {
             samples.gauge(&families::ENDPOINT_LATENCY, labels, latency / 1000.0);

@@ -8,7 +8,12 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::client::{Client, ClientError, Reply};
-use super::view::{ConfigView, EndpointState, ListenerView, Readiness, ServiceView};
+use super::view::{
+    ConfigView, EndpointState, EndpointView, ListenerView, Readiness, RegistrationView, ServiceView,
+};
+
+/// Most endpoints that get nothing of which text tells; JSON tells of all.
+const MOST_UNUSED: usize = 20;
 
 /// What `meshless status` shows.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -30,10 +35,14 @@ pub struct Summary {
     pub uptime_seconds: Option<f64>,
     /// The target that its backend has not confirmed for longest; `None` if there is none.
     pub oldest_snapshot: Option<OldestSnapshot>,
+    /// What it is registered as; `None` where it is not to be.
+    pub registration: Option<RegistrationView>,
     /// Listeners.
     pub listeners: Vec<ListenerView>,
     /// Services.
     pub services: Vec<ServiceView>,
+    /// Endpoints; text has those that get nothing, and why.
+    pub endpoints: Vec<EndpointView>,
 }
 
 /// The configuration that runs, without its text.
@@ -86,8 +95,12 @@ impl Summary {
         let readiness: Readiness = json(client, "/ready", &[StatusCode::OK, StatusCode::SERVICE_UNAVAILABLE]).await?;
         let config: ConfigView = json(client, "/config", &[StatusCode::OK]).await?;
         let services: Vec<ServiceView> = json(client, "/services", &[StatusCode::OK]).await?;
+        let endpoints: Vec<EndpointView> = json(client, "/endpoints", &[StatusCode::OK]).await?;
+        let registration: Option<RegistrationView> = json(client, "/registration", &[StatusCode::OK]).await?;
         let metrics = known(client, "/metrics", client.get("/metrics").await?, &[StatusCode::OK])?;
-        Ok(Self::of(client.address().to_string(), readiness, config, services, &metrics.text, now))
+        let admin = client.address().to_string();
+        let summary = Self::of(admin, readiness, config, services, &metrics.text, now);
+        Ok(Self { endpoints, registration, ..summary })
     }
 
     fn of(
@@ -98,7 +111,8 @@ impl Summary {
         metrics: &str,
         now: SystemTime,
     ) -> Self {
-        let requests = series(metrics, "request_total").map(|(_, value)| value).sum();
+        // The sum of nothing is -0, which prints so.
+        let requests = series(metrics, "request_total").map(|(_, value)| value).sum::<f64>() + 0.0;
         let now = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
         let started = series(metrics, "process_start_time_seconds").next().map(|(_, started)| started);
         let uptime_seconds = started.map(|started| (now - started).max(0.0));
@@ -120,8 +134,10 @@ impl Summary {
             requests_per_second: uptime_seconds.filter(|uptime| *uptime > 0.0).map(|uptime| requests / uptime),
             uptime_seconds,
             oldest_snapshot,
+            registration: None,
             listeners: config.listeners,
             services,
+            endpoints: Vec::new(),
         }
     }
 }
@@ -218,6 +234,20 @@ impl Summary {
             Some(_) => writeln!(text, "\ndiscovery       every target is confirmed")?,
             None => writeln!(text)?,
         }
+        if let Some(own) = &self.registration {
+            write!(
+                text,
+                "registered      {} at {}:{} in {}: {}",
+                own.service, own.address, own.port, own.backend, own.state
+            )?;
+            if let Some(waits_for) = &own.waits_for {
+                write!(text, ", waits for {waits_for}")?;
+            }
+            writeln!(text)?;
+            if let Some(failure) = &own.failure {
+                writeln!(text, "  not confirmed for {}: {failure}", Span(own.unconfirmed_seconds))?;
+            }
+        }
         let listeners = self.listeners.iter().map(|listener| {
             [
                 listener.name.clone(),
@@ -230,7 +260,30 @@ impl Summary {
         let services = self.services.iter().map(|service| {
             [service.name.clone(), endpoints(service), service.balance.clone(), service.in_flight.to_string()]
         });
-        table(text, ["SERVICE", "ENDPOINTS", "BALANCE", "IN FLIGHT"], services)
+        table(text, ["SERVICE", "ENDPOINTS", "BALANCE", "IN FLIGHT"], services)?;
+        self.print_unused(text)
+    }
+
+    /// Prints the endpoints that get nothing: where each was found, how old that is, and why it gets nothing.
+    fn print_unused(&self, text: &mut String) -> fmt::Result {
+        let unused = || self.endpoints.iter().filter(|endpoint| endpoint.unused_because.is_some());
+        let rows = unused().take(MOST_UNUSED).map(|endpoint| {
+            let age = if endpoint.age_seconds > 0.0 { Span(endpoint.age_seconds).to_string() } else { "-".to_owned() };
+            let id = endpoint.id.as_ref().map(|id| format!(" ({id})")).unwrap_or_default();
+            [
+                endpoint.service.clone(),
+                format!("{}{id}", endpoint.address),
+                format!("{}, {}", endpoint.target, endpoint.source),
+                age,
+                endpoint.unused_because.clone().unwrap_or_default(),
+            ]
+        });
+        table(text, ["SERVICE", "UNUSED", "FROM", "NOT CONFIRMED", "BECAUSE"], rows)?;
+        let more = unused().count().saturating_sub(MOST_UNUSED);
+        if more > 0 {
+            writeln!(text, "and {more} more: --json, or /endpoints, tells of all")?;
+        }
+        Ok(())
     }
 }
 
@@ -238,7 +291,7 @@ impl Summary {
 fn endpoints(service: &ServiceView) -> String {
     let count = |state| service.endpoints.get(&state).copied().unwrap_or(0);
     let mut text = format!("{} usable", count(EndpointState::Usable));
-    for state in [EndpointState::Unhealthy, EndpointState::Draining, EndpointState::Held] {
+    for state in [EndpointState::Ejected, EndpointState::Unhealthy, EndpointState::Draining, EndpointState::Held] {
         if count(state) > 0 {
             // Writing to a string does not fail.
             let _ = write!(text, ", {} {}", count(state), state.label());
@@ -314,7 +367,12 @@ proxy_build_info{version="9.8.7"} 1
         let view = crate::admin::tests::Scripted::default();
         view.not_ready.lock().unwrap().push("draining\u{1b}[31m".into());
         let now = UNIX_EPOCH + Duration::from_secs(1000 + 7200);
-        Summary::of("unix:/a.sock".into(), view.readiness(), view.config(), view.services(), METRICS, now)
+        let one = view.endpoints(None);
+        let well = one.iter().map(|endpoint| EndpointView { unused_because: None, ..endpoint.clone() });
+        let endpoints = well.chain(one.clone()).collect();
+        let summary =
+            Summary::of("unix:/a.sock".into(), view.readiness(), view.config(), view.services(), METRICS, now);
+        Summary { endpoints, ..summary }
     }
 
     #[test]
@@ -334,8 +392,21 @@ outbound  127.0.0.1:4140  auto      2
 
 SERVICE              ENDPOINTS         BALANCE    IN FLIGHT
 static/127.0.0.1:80  1 usable, 2 held  peak-ewma  5
+
+SERVICE              UNUSED        FROM                          NOT CONFIRMED  BECAUSE
+static/127.0.0.1:80  127.0.0.1:80  static/127.0.0.1:80, backend  0 s            ejected
 ";
         assert_eq!(summary().to_string(), expected);
+    }
+
+    #[test]
+    fn many_endpoints_that_get_nothing_are_counted_and_not_printed() {
+        let summary = summary();
+        let unused: Vec<_> = summary.endpoints.iter().filter(|one| one.unused_because.is_some()).cloned().collect();
+        let many = Summary { endpoints: unused.into_iter().cycle().take(25).collect(), ..summary };
+        let text = many.to_string();
+        assert_eq!(text.matches(", backend").count(), MOST_UNUSED);
+        assert!(text.ends_with("and 5 more: --json, or /endpoints, tells of all\n"), "{text}");
     }
 
     #[test]
@@ -344,6 +415,14 @@ static/127.0.0.1:80  1 usable, 2 held  peak-ewma  5
         assert_eq!((&json["ready"], &json["requests"]), (&false.into(), &7200.0.into()));
         assert_eq!(json["oldest_snapshot"]["age_seconds"], 90.5);
         assert_eq!(json["services"][0]["endpoints"]["usable"], 1);
+    }
+
+    #[test]
+    fn no_request_yet_is_none_and_not_less_than_none() {
+        let view = crate::admin::tests::Scripted::default();
+        let (readiness, config) = (view.readiness(), view.config());
+        let summary = Summary::of("unix:/a.sock".into(), readiness, config, Vec::new(), "", UNIX_EPOCH);
+        assert!(summary.requests.is_sign_positive() && summary.to_string().contains("\nrequests        0\n"));
     }
 
     #[tokio::test]

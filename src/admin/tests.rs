@@ -5,6 +5,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use meshless_discovery::Target;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -14,6 +15,7 @@ use super::*;
 use crate::config::ListenAddress;
 use crate::explain::answer::Explanation;
 use crate::explain::{Question, Refusal};
+use crate::targets::TargetView;
 use crate::telemetry::log;
 
 #[derive(Debug, Default)]
@@ -56,10 +58,18 @@ impl View for Scripted {
         }]
     }
 
+    fn targets(&self) -> Vec<TargetView> {
+        let target = Target { backend: "consul".into(), path: "web".into(), options: BTreeMap::new() };
+        vec![TargetView::failed(&target, "unreachable", "unreachable: refused".into())]
+    }
+
     fn endpoints(&self, service: Option<&str>) -> Vec<EndpointView> {
         let endpoint = EndpointView {
             service: "static/127.0.0.1:80".into(),
             target: "static/127.0.0.1:80".into(),
+            backend: "static".into(),
+            id: None,
+            priority: 0,
             address: "127.0.0.1:80".into(),
             weight: 1,
             zone: None,
@@ -84,7 +94,8 @@ impl View for Scripted {
             window_failures: 5,
             source: "backend".into(),
             age_seconds: 0.5,
-            unused_because: None,
+            usable: false,
+            unused_because: Some("ejected".into()),
         };
         if service.is_none_or(|service| service == endpoint.service) { vec![endpoint] } else { Vec::new() }
     }
@@ -205,6 +216,7 @@ async fn what_the_gateway_knows_is_shown() {
     assert_eq!(services.json()[0]["endpoints"], json!({ "held": 2, "usable": 1 }));
     assert!(services.body.contains("\n    "), "not pretty: {}", services.body);
     assert_eq!(served.get("/endpoints").await.json()[0]["standing"], "listed");
+    assert_eq!(served.get("/targets").await.json()[0]["failure"]["kind"], "unreachable");
     let one = served.get("/endpoints?service=static%2F127.0.0.1:80").await;
     assert_eq!(one.json().as_array().unwrap().len(), 1);
     let unknown = served.get("/endpoints?service=nope").await;

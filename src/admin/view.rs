@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::explain::answer::Explanation;
 use crate::explain::{Question, Refusal};
+use crate::targets::TargetView;
 
 /// The gateway, seen from outside. Each call answers at once from what is in memory.
 pub trait View: fmt::Debug + Send + Sync {
@@ -21,6 +22,14 @@ pub trait View: fmt::Debug + Send + Sync {
 
     /// Returns the endpoints of all services, or of one; nothing if there is no such service.
     fn endpoints(&self, service: Option<&str>) -> Vec<EndpointView>;
+
+    /// Returns where our own registration stands; `None` where nothing is registered.
+    fn registration(&self) -> Option<RegistrationView> {
+        None
+    }
+
+    /// Returns every target that is followed and what is known of it, in the order of their names.
+    fn targets(&self) -> Vec<TargetView>;
 
     /// Says why a request goes where it goes, by the table that serves.
     fn explain(&self, question: &Question) -> Result<Explanation, Refusal>;
@@ -128,6 +137,12 @@ pub struct EndpointView {
     pub service: String,
     /// Target that it was found by.
     pub target: String,
+    /// Backend that the target names.
+    pub backend: String,
+    /// The backend's own id, where it has one.
+    pub id: Option<String>,
+    /// Step of the failover list within its target, lower ones first: SRV's priority.
+    pub priority: u16,
     /// Where it listens.
     pub address: String,
     /// Relative weight.
@@ -160,12 +175,42 @@ pub struct EndpointView {
     pub window_requests: u64,
     /// How many of `window_requests` failed, or were turned away by a limit.
     pub window_failures: u64,
-    /// Where the snapshot came from: the backend, or the disk.
+    /// Where the snapshot came from: `live` (the backend), or `disk`.
     pub source: String,
     /// How long its backend has not been able to confirm it, in seconds; 0 while it answers.
     pub age_seconds: f64,
-    /// Why it gets nothing; `None` if it may be picked.
+    /// It may be picked: it is listed, healthy and not ejected.
+    pub usable: bool,
+    /// Why it gets nothing; `None` if it gets its part. One that is usable may wait in a tier, or a zone, that is not
+    /// in use.
     pub unused_because: Option<String>,
+}
+
+/// Where our own registration stands.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RegistrationView {
+    /// The backend that is told.
+    pub backend: String,
+    /// The service that we are part of.
+    pub service: String,
+    /// Name of our entry.
+    pub id: String,
+    /// Where others reach us.
+    pub address: String,
+    /// The port there.
+    pub port: u16,
+    /// What the backend was told: `absent` (nothing, or it forgot us), `passing`, `critical`, `left`.
+    pub state: String,
+    /// What an absent entry waits for; `None` where it waits for nothing but the backend.
+    pub waits_for: Option<String>,
+    /// What our checks say of the application: `unknown`, `good`, `bad`; `None` where we do not check it.
+    pub check: Option<String>,
+    /// Why the last check failed; `None` where it did not.
+    pub check_failure: Option<String>,
+    /// How long the backend has not taken what we tell it, in seconds; 0 while it does.
+    pub unconfirmed_seconds: f64,
+    /// Why it does not; `None` where it does.
+    pub failure: Option<String>,
 }
 
 /// The ejection of an endpoint.

@@ -128,6 +128,18 @@ impl Picker for Zones {
         self.others.iter().chain([&self.own]).flat_map(|zone| zone.picker.line()).collect()
     }
 
+    fn passes_over(&self, member: &Member, now: u32) -> Option<&'static str> {
+        if self.census.is_due(now) {
+            self.count(now);
+        }
+        let its = self.others.iter().find(|zone| zone.members.iter().any(|one| one.state.id == member.state.id))?;
+        if self.own.share() >= 1.0 {
+            Some("it is in another zone: this one carries everything")
+        } else {
+            (its.share() <= 0.0).then_some("it is in another zone, which has no more than its part")
+        }
+    }
+
     fn score(&self, member: &Member, now: u32) -> Option<f32> {
         // All zones are of one policy.
         self.own.picker.score(member, now)

@@ -36,8 +36,9 @@ impl Check {
                 }
                 complain(&warnings, Exit::Done);
                 let config = &loaded.config;
+                let note = config.unread_routes().map_or_else(String::new, |note| format!("note: {note}\n"));
                 print(&format!(
-                    "ok: {}, {}, {}\n",
+                    "ok: {}, {}, {}\n{note}",
                     count(config.listeners.len(), "listener"),
                     count(config.routes.len(), "route"),
                     count(config.services.len(), "service")

@@ -1,5 +1,6 @@
 //! The task that owns what changes.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,12 +10,14 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-use super::demand::Demand;
+use super::demand::{Demand, Kept};
 use super::listeners::Listeners;
+use super::objects::{Merged, Objects};
+use super::register::{self, Registering};
 use super::status::Status;
-use super::targets::{Targets, can_open};
-use super::{Options, StartError, tls};
-use crate::config::{self, Config, Loaded};
+use super::targets::{Backends, Opened as OpenedTargets, Targets, can_open};
+use super::{FIRST_ANSWERS, Options, StartError, tls};
+use crate::config::{self, Config, Loaded, Problem};
 use crate::follow::Followed;
 use crate::follow::last_known_good::LastKnownGood;
 use crate::telemetry::metrics::ControlMetrics;
@@ -25,8 +28,6 @@ use crate::upstream::plan::Plan;
 use crate::upstream::reconcile::Reconciler;
 use crate::worker::{Command, Worker};
 
-/// How long a change waits for the first answers of targets that it names anew, so that it is not served without them.
-const FIRST_ANSWERS: Duration = Duration::from_secs(2);
 /// How often metrics of discovery and readiness are looked after.
 const TICK: Duration = Duration::from_millis(500);
 /// Longest wait for the disk at the end.
@@ -41,6 +42,8 @@ pub(crate) enum Event {
     End,
     /// A held endpoint could not be connected to.
     HeldFailed(Target, Address),
+    /// A backend told other objects than before.
+    Objects,
     /// Read the configuration again.
     Reload,
     /// Another snapshot of a target, by a following of this generation.
@@ -58,6 +61,7 @@ pub(super) struct Parts {
     pub(super) workers: Vec<Worker>,
     pub(super) metrics: ControlMetrics,
     pub(super) traces: Switch,
+    pub(super) registering: Registering,
     pub(super) disk: Option<LastKnownGood>,
     pub(super) events: mpsc::UnboundedSender<Event>,
     pub(super) end: oneshot::Sender<()>,
@@ -81,21 +85,55 @@ pub(super) struct Control {
     workers: Vec<Worker>,
     metrics: ControlMetrics,
     traces: Switch,
+    registering: Registering,
     end: oneshot::Sender<()>,
     targets: Targets,
+    objects: Objects,
     demand: Demand,
     listeners: Listeners,
     reconciler: Reconciler,
     plan: Arc<Plan>,
+    /// What was read last and is in force.
+    base: Option<Arc<Base>>,
+    /// With the routes that backends told.
     running: Option<Config>,
     version: u64,
     epoch: Instant,
 }
 
+/// A configuration as it was read, with what was built from it; what backends tell is laid over it.
+struct Base {
+    config: Config,
+    warnings: Vec<Problem>,
+    pending_restart: Vec<String>,
+    watched: Vec<PathBuf>,
+    tls: tls::Built,
+}
+
+/// A table's plan and targets, opened but not yet in force.
+struct Prepared {
+    plan: Arc<Plan>,
+    kept: Kept,
+    targets: OpenedTargets,
+}
+
 impl Control {
     pub(super) fn new(parts: Parts) -> Self {
-        let Parts { options, table, table_changed, status, workers, metrics, traces, disk, events, end, seed, epoch } =
-            parts;
+        let Parts {
+            options,
+            table,
+            table_changed,
+            status,
+            workers,
+            metrics,
+            traces,
+            registering,
+            disk,
+            events,
+            end,
+            seed,
+            epoch,
+        } = parts;
         Self {
             options,
             table,
@@ -105,11 +143,14 @@ impl Control {
             demand: Demand::new(epoch, metrics.clone()),
             metrics,
             traces,
+            registering,
             end,
+            objects: Objects::new(events.clone(), seed ^ 1),
             targets: Targets::new(events, disk, seed),
             listeners: Listeners::default(),
             reconciler: Reconciler::default(),
             plan: Arc::default(),
+            base: None,
             running: None,
             version: 0,
             epoch,
@@ -162,6 +203,7 @@ impl Control {
                     Event::Drain { grace } => return Some(grace),
                     Event::End => return None,
                     Event::Reload => self.reload().await,
+                    Event::Objects => self.objects_changed().await,
                     event => {
                         changed |= self.note(&event);
                         // What else has come is one change with it.
@@ -170,6 +212,7 @@ impl Control {
                                 Event::Drain { grace } => return Some(grace),
                                 Event::End => return None,
                                 Event::Reload => self.reload().await,
+                                Event::Objects => self.objects_changed().await,
                                 event => changed |= self.note(&event),
                             }
                         }
@@ -181,8 +224,9 @@ impl Control {
                 }
                 _ = tick.tick() => {
                     changed |= self.demand.sweep(&self.table.load(), &mut self.targets, Instant::now());
-                    self.targets.tell(Instant::now());
-                    self.status.look(&self.targets);
+                    self.targets.tell(&self.metrics, Instant::now());
+                    self.objects.tell(Instant::now());
+                    self.status.look(&self.targets, self.objects.known());
                 }
             }
             if changed {
@@ -199,7 +243,7 @@ impl Control {
                 self.demand.settle(&self.targets, Instant::now()) || changed
             }
             Event::Wanted(wanted, _) => self.demand.want(wanted, &self.plan, &mut self.targets, Instant::now()),
-            Event::Drain { .. } | Event::End | Event::Reload => false,
+            Event::Drain { .. } | Event::End | Event::Objects | Event::Reload => false,
         }
     }
 
@@ -243,28 +287,79 @@ impl Control {
         let collector = tokio::task::spawn_blocking(move || super::traces::collector(&for_traces))
             .await
             .map_err(|panic| StartError::Unusable(panic.to_string()))??;
-        let mut plan = Plan::new(&config, &mut |policies| tls.client(policies));
-        plan.take_counts_of(&self.plan);
-        let plan = Arc::new(plan);
-        let kept = self.demand.keep(&plan, |target| can_open(&config, target));
-        let mut opened = self.targets.open(&config, plan.targets(), kept.targets().cloned().collect())?;
+        let register = register::open(&config)?;
+        let backends = self.targets.backends(&config)?;
+        let objects = self.objects.open(&backends).await;
+        let merged = self.objects.merge(&config, &objects);
+        let mut prepared = self.prepare(&merged.config, &tls, &backends)?;
         let listening = self.listeners.open(&config, &tls, self.workers.len())?;
-        opened.spawn();
-        wait_for_answers(opened.fresh()).await;
+        prepared.targets.spawn();
+        wait_for_answers(prepared.targets.fresh()).await;
         // From here on nothing can fail.
-        self.targets.commit(opened, &self.metrics);
-        self.demand.take_over(kept);
-        self.plan = plan;
+        self.objects.commit(objects, &merged, &self.metrics);
+        self.take_over(prepared);
         self.traces.configure(collector);
         self.listeners.leave(&config, &self.table.load());
         self.publish();
         self.listeners.commit(listening, &self.workers);
-        self.version += 1;
+        self.registering.set(register, &self.listeners.all());
         let watched = files.iter().cloned().chain(tls::paths(&config)).collect();
-        self.status.applied(&config, self.version, &warnings, pending_restart, watched, self.listeners.all());
-        self.status.look(&self.targets);
-        self.running = Some(config);
+        let base = Arc::new(Base { config, warnings, pending_restart, watched, tls });
+        self.base = Some(base.clone());
+        self.tell(&base, merged);
         Ok(())
+    }
+
+    /// Lays what backends tell now over the configuration that was read last; on any error everything stays as it is.
+    async fn objects_changed(&mut self) {
+        // One look takes all that came until now.
+        let (true, Some(base)) = (self.objects.is_behind(), self.base.clone()) else { return };
+        let objects = self.objects.current();
+        let merged = self.objects.merge(&base.config, &objects);
+        let prepared = self.targets.backends(&base.config);
+        match prepared.and_then(|backends| self.prepare(&merged.config, &base.tls, &backends)) {
+            Ok(mut prepared) => {
+                prepared.targets.spawn();
+                wait_for_answers(prepared.targets.fresh()).await;
+                self.objects.commit(objects, &merged, &self.metrics);
+                self.take_over(prepared);
+                self.publish();
+                self.tell(&base, merged);
+                tracing::info!(version = self.version, "Routes that a backend told were applied.");
+            }
+            Err(error) => {
+                self.status.refused(&error.to_string());
+                tracing::error!(%error, version = self.version, "Routes that a backend told were refused; the old ones stay.");
+            }
+        }
+    }
+
+    /// Opens what a configuration with all its routes names.
+    fn prepare(&mut self, config: &Config, tls: &tls::Built, backends: &Backends) -> Result<Prepared, StartError> {
+        let mut plan = Plan::new(config, &mut |policies| tls.client(policies));
+        plan.take_counts_of(&self.plan);
+        let plan = Arc::new(plan);
+        let kept = self.demand.keep(&plan, |target| can_open(config, target).is_ok());
+        let live = kept.targets().cloned().collect();
+        let targets = self.targets.open(config, plan.targets(), live, backends)?;
+        Ok(Prepared { plan, kept, targets })
+    }
+
+    fn take_over(&mut self, prepared: Prepared) {
+        self.targets.commit(prepared.targets, &self.metrics);
+        self.demand.take_over(prepared.kept);
+        self.plan = prepared.plan;
+    }
+
+    /// Tells everybody what is in force now.
+    fn tell(&mut self, base: &Base, merged: Merged) {
+        self.version += 1;
+        let warnings: Vec<Problem> = base.warnings.iter().cloned().chain(merged.warnings).collect();
+        let (pending, watched) = (base.pending_restart.clone(), base.watched.clone());
+        self.status.applied(&merged.config, self.version, &warnings, pending, watched, self.listeners.all());
+        self.status.look(&self.targets, self.objects.known());
+        self.running = Some(merged.config);
+        self.metrics.version(self.version);
     }
 
     /// `[node]` and `[admin]` are read at the start; a change is told, not taken.
@@ -305,11 +400,21 @@ impl Control {
         let shutdown = self.running.as_ref().map(|config| config.shutdown.clone());
         let (grace_time, drain_time) = shutdown.map_or((Duration::ZERO, Duration::ZERO), |one| (one.grace, one.drain));
         tracing::info!(grace = ?if grace { grace_time } else { Duration::ZERO }, limit = ?drain_time, "Draining.");
-        if grace && !grace_time.is_zero() {
-            let mut over = std::pin::pin!(sleep(grace_time));
+        // First of all, so that nobody is sent here any more when the listeners close. Without grace it goes on beside.
+        let leaving = self.registering.leave();
+        let wait = self.running.as_ref().and_then(|config| config.register.as_ref()).map(|register| register.wait);
+        if grace && (!grace_time.is_zero() || wait.is_some()) {
+            let unseen = async {
+                if let Some(wait) = wait
+                    && register::left(leaving.clone()).await
+                {
+                    sleep(wait).await;
+                }
+            };
+            let mut over = std::pin::pin!(async { tokio::join!(sleep(grace_time), unseen) });
             loop {
                 tokio::select! {
-                    () = &mut over => break,
+                    _ = &mut over => break,
                     event = inbox.recv() => match event {
                         None | Some(Event::End) => return,
                         Some(Event::Drain { grace: false }) => break,
@@ -341,6 +446,9 @@ impl Control {
                     Some(event) => if self.note(&event) { self.publish(); },
                 },
             }
+        }
+        if leaving.borrow().is_none() {
+            register::left(leaving).await;
         }
         tracing::info!(after = ?began.elapsed(), uptime = ?self.epoch.elapsed(), "Drained.");
     }

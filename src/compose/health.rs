@@ -3,7 +3,7 @@
 //! It follows the table: what comes is checked soon, what goes is forgotten, and a service that loses `health` loses what
 //! was thought of its endpoints.
 
-mod ask;
+pub(super) mod ask;
 mod grpc;
 
 use std::collections::{BTreeSet, HashMap};
@@ -140,7 +140,13 @@ impl Checker {
         subject.began = Instant::now();
         let (upstream, member, policy) = (subject.upstream.clone(), subject.member.clone(), subject.policy.clone());
         let check = async move {
-            let asked = timeout(policy.timeout, ask::ask(&upstream, &member, &policy.ask)).await;
+            let place = ask::Place {
+                address: &member.endpoint.address,
+                tls: upstream.tls.as_deref(),
+                protocol: upstream.policies.protocol,
+                app: member.endpoint.protocol,
+            };
+            let asked = timeout(policy.timeout, ask::ask(&place, &policy.ask)).await;
             asked.unwrap_or_else(|_| Err(format!("no answer within {}", shown(policy.timeout))))
         };
         self.of.insert(self.under_way.spawn(check).id(), id);

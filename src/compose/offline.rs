@@ -87,6 +87,7 @@ impl Offline {
         let unused = self.given.keys().filter(|name| !self.sources.keys().any(|target| target.to_string() == **name));
         let unused = unused.map(|name| format!("--endpoints: `{name}` is no target of the configuration"));
         explanation.notes.extend(unused);
+        explanation.notes.extend(self.config.unread_routes());
         Ok(explanation)
     }
 

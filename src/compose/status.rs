@@ -13,14 +13,18 @@ use tokio::time::Instant;
 
 use super::Event;
 use super::listeners::Running;
+use super::objects::{self, KnownByBackend};
 use super::targets::Targets;
-use crate::admin::{ConfigView, EndpointState, EndpointView, ListenerView, Readiness, ServiceView, View};
+use crate::admin::{
+    ConfigView, EndpointState, EndpointView, ListenerView, Readiness, RegistrationView, ServiceView, View,
+};
 use crate::config::{Config, ListenAddress, Problem};
 use crate::explain::answer::Explanation;
 use crate::explain::{self, Provenance, Question, Refusal, Situation, endpoint};
 use crate::follow::{Followed, removals};
 use crate::proxy::wall;
 use crate::resilience::breaker::Usable;
+use crate::targets::{EndpointFound, TargetView};
 use crate::telemetry::timestamp::Timestamp;
 use crate::upstream::{Member, Table};
 
@@ -56,6 +60,17 @@ struct Told {
     targets: HashMap<Target, Followed>,
     /// Those of them that only requests asked for: readiness does not wait for them.
     on_demand: HashSet<Target>,
+    /// Objects of backends.
+    objects: KnownByBackend,
+    registered: Option<Registered>,
+}
+
+/// Where our own registration stands.
+#[derive(Debug)]
+pub(super) struct Registered {
+    pub(super) view: RegistrationView,
+    /// Since when the registry does not take what it is told.
+    pub(super) failing_since: Option<Instant>,
 }
 
 impl Status {
@@ -120,10 +135,16 @@ impl Status {
     }
 
     /// Takes over which targets are followed.
-    pub(super) fn look(&self, targets: &Targets) {
+    pub(super) fn look(&self, targets: &Targets, objects: KnownByBackend) {
         let mut told = self.told();
+        told.objects = objects;
         told.targets = targets.all();
         told.on_demand = targets.on_demand();
+    }
+
+    /// Takes over where our own registration stands; `None`: there is none.
+    pub(super) fn registered(&self, registered: Option<Registered>) {
+        self.told().registered = registered;
     }
 
     pub(super) fn watched_files(&self) -> Vec<PathBuf> {
@@ -196,6 +217,7 @@ impl View for Status {
                 Some(format!("{target}: {why}"))
             })
             .collect();
+        missing.extend(objects::missing(&told.objects));
         missing.sort();
         // Once ready, a target that a later configuration names does not take traffic away.
         let waits = self.started.elapsed() < READY_WITHIN && !self.was_ready.load(Ordering::Relaxed);
@@ -268,17 +290,43 @@ impl View for Status {
     fn endpoints(&self, service: Option<&str>) -> Vec<EndpointView> {
         let table = self.table.load();
         let sources = self.sources();
-        let (millis, unknown) = (self.millis(), Provenance::default());
-        let mut views = Vec::new();
-        for upstream in table.upstreams.iter().filter(|one| service.is_none_or(|name| *one.name == *name)) {
+        let wanted = table.upstreams.iter().filter(|one| service.is_none_or(|name| *one.name == *name));
+        wanted.flat_map(|upstream| endpoint::views(upstream, &sources, self.millis())).collect()
+    }
+
+    fn targets(&self) -> Vec<TargetView> {
+        let (targets, now) = (self.told().targets.clone(), Instant::now());
+        let mut views: BTreeMap<Target, TargetView> = targets
+            .into_iter()
+            .map(|(target, followed)| {
+                let view = TargetView::of_known(&target, &followed.known.borrow(), now);
+                (target, view)
+            })
+            .collect();
+        for upstream in &self.table.load().upstreams {
             upstream.endpoints.for_each(&mut |set| {
-                let known = sources.get(&set.target).unwrap_or(&unknown);
-                views.extend(
-                    set.members.iter().map(|member| endpoint::view(upstream, &set.target, member, known, millis)),
-                );
+                let Some(view) = views.get_mut(&set.target) else { return };
+                // One by itself, or of an override, is its own name.
+                if *upstream.name != *view.target && !view.services.iter().any(|name| **name == *upstream.name) {
+                    view.services.push(upstream.name.to_string());
+                }
+                // The snapshot does not list them.
+                for member in set.members.iter().filter(|member| member.standing == removals::Standing::Held) {
+                    let held = EndpointFound { held: true, ..EndpointFound::of(&member.endpoint) };
+                    if !view.endpoints.contains(&held) {
+                        view.endpoints.push(held);
+                    }
+                }
             });
         }
-        views
+        views.into_values().collect()
+    }
+
+    fn registration(&self) -> Option<RegistrationView> {
+        let told = self.told();
+        let registered = told.registered.as_ref()?;
+        let unconfirmed = registered.failing_since.map_or(Duration::ZERO, |since| since.elapsed());
+        Some(RegistrationView { unconfirmed_seconds: unconfirmed.as_secs_f64(), ..registered.view.clone() })
     }
 
     fn explain(&self, question: &Question) -> Result<Explanation, Refusal> {

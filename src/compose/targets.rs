@@ -13,12 +13,23 @@ use super::{Event, StartError};
 use crate::config::{Backend as BackendConfig, Config, Dns};
 use crate::follow::last_known_good::LastKnownGood;
 use crate::follow::removals::Removals;
-use crate::follow::{Backoff, Followed, follow};
-use crate::telemetry::metrics::{ControlMetrics, DiscoverySeries};
+use crate::follow::{Backoff, Followed, Outage, follow};
+use crate::telemetry::metrics::{ControlMetrics, DiscoverySeries, SharedCounter};
 use crate::upstream::reconcile::Catalog;
 
 /// Backends by name, with what they were opened from.
-type Backends = BTreeMap<String, (Option<BackendConfig>, Arc<dyn Backend>)>;
+pub(super) type Backends = BTreeMap<String, (Option<BackendConfig>, Arc<dyn Backend>)>;
+
+/// What a backend was asked, by its name.
+type Asked = BTreeMap<String, BTreeMap<&'static str, Counted>>;
+
+/// One kind of question to a backend. It goes on counting when the backend is opened anew, which begins at 0.
+#[derive(Debug)]
+struct Counted {
+    counter: SharedCounter,
+    /// What the open backend had counted when the metric was last told.
+    told: u64,
+}
 
 /// All targets that are followed.
 #[derive(Debug)]
@@ -32,6 +43,9 @@ pub(super) struct Targets {
     disk: Option<LastKnownGood>,
     random: fastrand::Rng,
     generations: u64,
+    calls: Asked,
+    /// How many targets of each backend fail, so that they do not all say so.
+    outages: HashMap<String, Outage>,
 }
 
 #[derive(Debug)]
@@ -98,35 +112,39 @@ impl Targets {
             disk,
             random: fastrand::Rng::with_seed(seed),
             generations: 0,
+            calls: Asked::new(),
+            outages: HashMap::new(),
         }
     }
 
-    /// Opens backends and sources for a configuration and for what requests asked for; what runs goes on. Nothing is
-    /// changed by an error.
+    /// Opens the backends that a configuration has tables for; those that run go on. Nothing is changed.
+    pub(super) fn backends(&self, config: &Config) -> Result<Backends, StartError> {
+        let opened = config
+            .discovery
+            .iter()
+            .map(|(name, wanted)| Ok((name.clone(), opened(name, Some(wanted.clone()), self.backends.get(name))?)));
+        opened.collect()
+    }
+
+    /// Opens sources for a configuration and for what requests asked for, and the backends that need no table; what runs
+    /// goes on. Nothing is changed by an error.
     pub(super) fn open(
         &mut self,
         config: &Config,
         planned: Vec<Target>,
         live: HashSet<Target>,
+        configured: &Backends,
     ) -> Result<Opened, StartError> {
         let planned: HashSet<Target> = planned.into_iter().collect();
-        let mut backends = Backends::new();
-        let configured = config.discovery.iter().map(|(name, config)| (name.clone(), Some(config.clone())));
+        let mut backends = configured.clone();
         // These need no table.
         let in_names = config.names.iter().flat_map(|rule| rule.target.written().targets());
         let mut backends_named = planned.iter().chain(&live).chain(in_names).map(|target| target.backend.as_str());
         let names_dns = !config.discovery.contains_key("dns") && backends_named.any(|name| name == "dns");
         drop(backends_named);
         let dns = names_dns.then(|| ("dns".to_owned(), Some(BackendConfig::Dns(Dns::default()))));
-        for (name, wanted) in configured.chain([("static".to_owned(), None)]).chain(dns) {
-            let entry = match self.backends.get(&name) {
-                Some((before, backend)) if *before == wanted => (wanted, backend.clone()),
-                _ => {
-                    let opened = meshless_discovery::open(&name, &discovery_config(wanted.as_ref()))
-                        .map_err(|error| StartError::Unusable(error.to_string()))?;
-                    (wanted, opened)
-                }
-            };
+        for (name, wanted) in [("static".to_owned(), None)].into_iter().chain(dns) {
+            let entry = opened(&name, wanted, self.backends.get(&name))?;
             backends.insert(name, entry);
         }
         let mut fresh = Vec::new();
@@ -139,9 +157,10 @@ impl Targets {
             if runs {
                 continue;
             }
+            let outage = self.outages.entry(target.backend.clone()).or_default().clone();
             let disk = self.disk.clone().filter(|_| target.backend != "static" && planned.contains(target));
             let (followed, future) =
-                follow(target.clone(), backend.clone(), Backoff::default(), self.random.fork(), disk)
+                follow(target.clone(), backend.clone(), Backoff::default(), self.random.fork(), disk, outage)
                     .map_err(|error| StartError::Unusable(format!("{target}: {error}")))?;
             fresh.push((target.clone(), followed, Box::pin(future) as _));
         }
@@ -150,6 +169,22 @@ impl Targets {
 
     /// Puts what was opened in force and lets go of what is no longer named.
     pub(super) fn commit(&mut self, opened: Opened, metrics: &ControlMetrics) {
+        // What the backends that go were asked until now counts.
+        self.tell_calls(metrics);
+        let stays = |name: &String| match (self.backends.get(name), opened.backends.get(name)) {
+            (Some((_, before)), Some((_, now))) => Some(Arc::ptr_eq(before, now)),
+            _ => None,
+        };
+        self.calls.retain(|name, calls| {
+            let stays = stays(name);
+            if stays == Some(false) {
+                for counted in calls.values_mut() {
+                    counted.told = 0;
+                }
+            }
+            stays.is_some()
+        });
+        self.outages.retain(|name, _| opened.backends.contains_key(name));
         self.backends = opened.backends;
         self.planned = opened.planned;
         self.release(&opened.live.iter().collect());
@@ -176,8 +211,10 @@ impl Targets {
             .backends
             .get(&target.backend)
             .ok_or_else(|| format!("{target}: there is no [discovery.{}]", target.backend))?;
-        let (followed, future) = follow(target.clone(), backend.clone(), Backoff::default(), self.random.fork(), None)
-            .map_err(|error| error.to_string())?;
+        let outage = self.outages.entry(target.backend.clone()).or_default().clone();
+        let (followed, future) =
+            follow(target.clone(), backend.clone(), Backoff::default(), self.random.fork(), None, outage)
+                .map_err(|error| error.to_string())?;
         tokio::spawn(future);
         self.track(target, followed, metrics);
         Ok(())
@@ -264,8 +301,23 @@ impl Targets {
         self.followed.values().filter_map(|tracked| tracked.removals.deadline()).min().map(Instant::from_std)
     }
 
+    /// Tells the metrics how often backends were asked since the last time.
+    fn tell_calls(&mut self, metrics: &ControlMetrics) {
+        for (name, (_, backend)) in &self.backends {
+            for (call, total) in backend.calls().totals() {
+                let of_backend = self.calls.entry(name.clone()).or_default();
+                let counted = of_backend
+                    .entry(call)
+                    .or_insert_with(|| Counted { counter: metrics.discovery_calls(name, call), told: 0 });
+                counted.counter.add(total.saturating_sub(counted.told));
+                counted.told = total;
+            }
+        }
+    }
+
     /// Tells the metrics what happened since the last time.
-    pub(super) fn tell(&mut self, now: Instant) {
+    pub(super) fn tell(&mut self, metrics: &ControlMetrics, now: Instant) {
+        self.tell_calls(metrics);
         for tracked in self.followed.values_mut() {
             let known = tracked.followed.known.borrow();
             let (told, series) = (&mut tracked.told, &tracked.series);
@@ -281,6 +333,7 @@ impl Targets {
             for _ in told.failures..known.failures {
                 series.failed(known.failure.as_ref().map_or("unreachable", |failure| failure.kind), now.into_std());
             }
+            series.failures_in_row(known.failure.as_ref().map_or(0, |failure| failure.count));
             told.answers = known.answers;
             told.failures = known.failures;
         }
@@ -308,17 +361,33 @@ impl Targets {
     }
 }
 
-/// Says whether a target can be opened under a configuration.
-pub(super) fn can_open(config: &Config, target: &Target) -> bool {
+/// Returns a backend: the one that runs if nothing was changed about it.
+fn opened(
+    name: &str,
+    wanted: Option<BackendConfig>,
+    running: Option<&(Option<BackendConfig>, Arc<dyn Backend>)>,
+) -> Result<(Option<BackendConfig>, Arc<dyn Backend>), StartError> {
+    match running {
+        Some((before, backend)) if *before == wanted => Ok((wanted, backend.clone())),
+        _ => {
+            let opened = meshless_discovery::open(name, &discovery_config(wanted.as_ref()))
+                .map_err(|error| StartError::Unusable(error.to_string()))?;
+            Ok((wanted, opened))
+        }
+    }
+}
+
+/// Says whether a target can be opened under a configuration, or what is wrong with it.
+pub(super) fn can_open(config: &Config, target: &Target) -> Result<(), String> {
     // These need no table.
     let dns = BackendConfig::Dns(Dns::default());
     let backend = match (config.discovery.get(&target.backend), target.backend.as_str()) {
         (Some(backend), _) => Some(backend),
         (None, "dns") => Some(&dns),
         (None, "static") => None,
-        (None, _) => return false,
+        (None, name) => return Err(format!("there is no [discovery.{name}]")),
     };
-    meshless_discovery::check(&target.backend, &discovery_config(backend), target).is_ok()
+    meshless_discovery::check(&target.backend, &discovery_config(backend), target).map_err(|error| error.to_string())
 }
 
 pub(super) fn discovery_config(config: Option<&BackendConfig>) -> meshless_discovery::Config {

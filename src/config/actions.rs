@@ -32,6 +32,10 @@ pub struct Redirect {
     pub scheme: Option<&'static str>,
     /// Host, with a port where it is not that of the scheme.
     pub host: Option<String>,
+    /// Port in place of the one that was asked for; the scheme's own is left out. No key of ours sets it: `host` may
+    /// have a port.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub port: Option<u16>,
     /// Path.
     pub path: Option<Template>,
 }
@@ -59,6 +63,9 @@ pub struct Rewrite {
 /// Changes headers.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct HeaderChanges {
+    /// One more line beside what was there. No key of ours sets it.
+    #[serde(serialize_with = "set", skip_serializing_if = "Vec::is_empty")]
+    pub add: Vec<(HeaderName, HeaderValue)>,
     /// In place of what was there.
     #[serde(serialize_with = "set")]
     pub set: Vec<(HeaderName, HeaderValue)>,
@@ -75,6 +82,9 @@ impl HeaderChanges {
         }
         for (name, value) in &self.set {
             headers.insert(name.clone(), value.clone());
+        }
+        for (name, value) in &self.add {
+            headers.append(name.clone(), value.clone());
         }
     }
 }

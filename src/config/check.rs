@@ -10,6 +10,7 @@ mod names;
 mod policies;
 mod process;
 mod reach;
+mod register;
 mod resilience;
 mod routes;
 mod services;
@@ -17,6 +18,10 @@ mod targets;
 #[cfg(test)]
 mod tests;
 mod traces;
+
+pub(crate) use self::actions::headers::{changeable, header_value};
+pub(crate) use self::actions::sendable;
+pub(crate) use self::matches::{is_host, matchable};
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -62,6 +67,21 @@ pub fn load(
         Some(config) if problems.iter().all(|problem| problem.severity == Severity::Warning) => {
             Ok(Loaded { config, warnings: problems, files })
         }
+        _ => Err(Problems(problems)),
+    }
+}
+
+/// Checks a configuration that stands nowhere: an empty table for each of `backends`, and the environment over it. What
+/// somebody works with who asks a backend without a file.
+pub fn load_implied(backends: &[&str], surroundings: &dyn Surroundings) -> Result<Config, Problems> {
+    let layers::Layers { tree, mut problems, files: _ } = layers::imply(backends, surroundings);
+    let (config, more) = meaning(&tree, surroundings);
+    // Nobody listens, and that is meant so.
+    problems.extend(more.into_iter().filter(|problem| problem.key != "listeners"));
+    problems.sort();
+    problems.dedup();
+    match config {
+        Some(config) if problems.iter().all(|problem| problem.severity == Severity::Warning) => Ok(config),
         _ => Err(Problems(problems)),
     }
 }
@@ -126,6 +146,8 @@ impl Check<'_> {
         self.names_reach(&names, &listeners);
         let telemetry = self.telemetry(raw.telemetry.as_ref(), &node);
         let shutdown = process::shutdown(raw.shutdown.as_ref());
+        let place = register::Place { node: &node, discovery: &discovery, listeners: &listeners, services: &services };
+        let register = self.register(raw.register.as_ref(), raw, &place);
         Some(Config {
             node,
             admin: admin?,
@@ -135,6 +157,7 @@ impl Check<'_> {
             listeners: listeners.into_iter().flatten().collect(),
             routes: routes.into_iter().flatten().collect(),
             names: names.into_iter().flatten().collect(),
+            register,
             telemetry,
             shutdown,
         })

@@ -37,6 +37,11 @@ pub enum Backend {
 }
 
 impl Backend {
+    /// Tells whether it reads routes, too, which are known only while a gateway runs.
+    pub fn reads_routes(&self) -> bool {
+        matches!(self, Self::Kubernetes(Kubernetes(config)) if config.routes)
+    }
+
     /// Returns what the backend is opened with.
     pub fn to_discovery(&self) -> Config {
         match self {

@@ -48,6 +48,17 @@ pub(super) fn read(paths: &[PathBuf], surroundings: &dyn Surroundings) -> Layers
     Layers { tree, files, problems }
 }
 
+/// An empty table for each of these backends, under the environment.
+pub(super) fn imply(backends: &[&str], surroundings: &dyn Surroundings) -> Layers {
+    let mut problems = Vec::new();
+    let empty = |name: &&str| ((*name).to_owned(), Tree::default());
+    let tables = Tree { node: Node::Table(backends.iter().map(empty).collect()), ..Tree::default() };
+    let root = Node::Table(BTreeMap::from([("discovery".to_owned(), tables)]));
+    let variables = variables(surroundings, &mut problems);
+    let tree = overlay(Tree { node: root, ..Tree::default() }, &variables, &mut problems);
+    Layers { tree, files: Vec::new(), problems }
+}
+
 /// The files that paths stand for: a directory stands for its own files with a known ending, in the order of names.
 fn list(paths: &[PathBuf], problems: &mut Vec<Problem>) -> Vec<PathBuf> {
     let mut files = Vec::new();

@@ -17,6 +17,8 @@ pub enum Place {
         /// Column.
         column: usize,
     },
+    /// By what a backend told, such as `discovery.kubernetes`.
+    Backend(String),
     /// In an environment variable.
     Variable(String),
     /// By `--set`.
@@ -30,7 +32,7 @@ impl fmt::Display for Place {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::File { file, line, column } => write!(formatter, "{file}:{line}:{column}"),
-            Self::Variable(name) => formatter.write_str(name),
+            Self::Backend(name) | Self::Variable(name) => formatter.write_str(name),
             Self::Set(name) => write!(formatter, "--set {name}"),
             Self::Whole => formatter.write_str("configuration"),
         }

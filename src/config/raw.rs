@@ -7,6 +7,7 @@
 mod discovery;
 mod listener;
 mod process;
+mod register;
 mod resilience;
 mod route;
 mod service;
@@ -21,9 +22,10 @@ pub use listener::{
     Allow, CertifiedKey, ControlFrames, Listener, ListenerLimits, ListenerProtocol, ListenerTls, TlsMode,
 };
 pub use process::{
-    AccessLog, Admin, Attestor, Authority, AuthorityFiles, Ca, CaAllow, Identity, Name, Node, Platform, Register,
-    RegisterCheck, Shutdown, Telemetry, Traces,
+    AccessLog, Admin, Attestor, Authority, AuthorityFiles, Ca, CaAllow, Identity, Name, Node, Platform, Shutdown,
+    Telemetry, Traces,
 };
+pub use register::{CheckedBy, Register, RegisterCheck, RegisterCheckType};
 pub use resilience::{Breaker, Classify, Health, HealthType};
 pub use route::{
     Fault, HeaderChanges, Match, Mirror, NotMatch, PathMatch, RateLimit, Redirect, Regex, Respond, Rewrite, Route,
@@ -60,8 +62,7 @@ pub struct Raw {
     /// The identity of this workload.
     #[schemars(extend("x-later" = true))]
     pub identity: Option<Identity>,
-    /// Registers this workload in a backend.
-    #[schemars(extend("x-later" = true))]
+    /// Registers this workload in Consul, so that others find it.
     pub register: Option<Register>,
     /// Logs, metrics and traces.
     pub telemetry: Option<Telemetry>,

@@ -126,5 +126,6 @@ fn mirror(mirror: &MirrorPlan, table: &Table, is_upgrade: bool) -> Action {
 fn response_headers(changes: &HeaderChanges) -> Action {
     let set = changes.set.iter().map(|(name, _)| format!("sets `{name}`"));
     let removed = changes.remove.iter().map(|name| format!("removes `{name}`"));
-    action("response_headers", set.chain(removed).collect::<Vec<_>>().join(", "))
+    let added = changes.add.iter().map(|(name, _)| format!("adds `{name}`"));
+    action("response_headers", set.chain(added).chain(removed).collect::<Vec<_>>().join(", "))
 }

@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Version, header};
+use meshless_certs::SpiffeId;
 
 use super::answer::{self, HeaderChange};
 use super::{Question, Refusal, knows_identities};
@@ -113,9 +114,9 @@ impl<'a> Asked<'a> {
         let address = question.address.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
         let from = question.from.clone().filter(|_| knows_identities(listener));
         if let Some(id) = &question.from {
-            if !id.starts_with("spiffe://") {
+            if let Err(error) = id.parse::<SpiffeId>() {
                 return Err(Refusal::new(
-                    format!("`{id}` is no identity"),
+                    format!("`{id}` is no identity: {error}"),
                     "--from takes a SPIFFE ID, such as spiffe://example.org/svc/web",
                 ));
             }

@@ -92,6 +92,12 @@ impl LastKnownGood {
     }
 }
 
+/// Says what is on disk of a target, for who looks without a gateway: as [`LastKnownGood::load`], and why a file is not
+/// trusted. Blocks.
+pub fn kept(state_dir: &Path, target: &Target, now: SystemTime) -> Result<Option<Saved>, String> {
+    file::read(&state_dir.join("snapshots").join(file::name(target)), target, now)
+}
+
 impl Shared {
     fn waiting(&self) -> MutexGuard<'_, Waiting> {
         // A map is whole after a panic elsewhere.

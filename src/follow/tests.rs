@@ -87,7 +87,8 @@ fn target() -> Target {
 
 fn start(script: &Arc<Script>, disk: Option<LastKnownGood>) -> (Followed, tokio::task::JoinHandle<()>) {
     let backend = Arc::new(Opened(Arc::clone(script)));
-    let (followed, run) = follow(target(), backend, Backoff::default(), fastrand::Rng::with_seed(7), disk).unwrap();
+    let (followed, run) =
+        follow(target(), backend, Backoff::default(), fastrand::Rng::with_seed(7), disk, Outage::default()).unwrap();
     (followed, tokio::spawn(run))
 }
 
@@ -246,7 +247,7 @@ async fn it_ends_when_nobody_listens() {
 fn a_target_that_is_wrong_is_refused_at_once() {
     let backend = Arc::new(Opened(Script::new([])));
     let wrong = Target { path: "wrong".to_owned(), ..target() };
-    assert!(follow(wrong, backend, Backoff::default(), fastrand::Rng::with_seed(7), None).is_err());
+    assert!(follow(wrong, backend, Backoff::default(), fastrand::Rng::with_seed(7), None, Outage::default()).is_err());
 }
 
 /// Waits for something that happens on the disk, in real time.

@@ -107,7 +107,7 @@ fn location(redirect: &Redirect, captures: &Captures, parts: &Parts) -> Result<S
         Some(template) => target(template, captures, parts)?,
         None => parts.uri.path_and_query().map_or_else(|| "/".to_owned(), ToString::to_string),
     };
-    if redirect.scheme.is_none() && redirect.host.is_none() {
+    if redirect.scheme.is_none() && redirect.host.is_none() && redirect.port.is_none() {
         return Ok(target);
     }
     let said = |name| parts.headers.get(name).and_then(|value| value.to_str().ok());
@@ -119,10 +119,15 @@ fn location(redirect: &Redirect, captures: &Captures, parts: &Parts) -> Result<S
     let host = match &redirect.host {
         Some(host) => host.as_str(),
         // The port was that of the other scheme.
-        None if redirect.scheme.is_some() => without_port(asked),
+        None if redirect.scheme.is_some() || redirect.port.is_some() => without_port(asked),
         None => asked,
     };
-    Ok(format!("{scheme}://{host}{target}"))
+    match redirect.port {
+        Some(port) if !matches!((scheme, port), ("http", 80) | ("https", 443)) => {
+            Ok(format!("{scheme}://{host}:{port}{target}"))
+        }
+        _ => Ok(format!("{scheme}://{host}{target}")),
+    }
 }
 
 /// A new path with the query that came. A group of a regular expression may hold slashes and dots, so it is brought into
@@ -195,26 +200,31 @@ mod tests {
         let anything = PathMatch::Regex(Pattern::new("/a(?<x>.*)").unwrap());
         assert_eq!(rewritten(&anything, "/safe/{x}", "/a/etc"), "/safe/etc");
         assert_eq!(rewritten(&anything, "/safe/.{x}", "/a./etc"), "/etc", "resolved by us, not by the endpoint");
-        let to =
-            Redirect { status: StatusCode::FOUND, scheme: None, host: None, path: Some(template(&anything, "/{x}")) };
+        let path = Some(template(&anything, "/{x}"));
+        let to = Redirect { status: StatusCode::FOUND, scheme: None, host: None, port: None, path };
         let parts = parts("/a/evil.example/x");
         assert_eq!(location(&to, &captures(&anything, &parts), &parts).unwrap(), "/evil.example/x");
     }
 
     #[test]
     fn a_redirect_keeps_what_it_does_not_change() {
-        let redirect = |scheme, host: Option<&str>| {
+        let with_port = |scheme, host: Option<&str>, port| {
             let redirect = Redirect {
                 status: StatusCode::PERMANENT_REDIRECT,
                 scheme,
                 host: host.map(ToOwned::to_owned),
+                port,
                 path: None,
             };
             location(&redirect, &Captures::default(), &parts("/p?q=1")).unwrap()
         };
+        let redirect = |scheme, host| with_port(scheme, host, None);
         assert_eq!(redirect(Some("https"), None), "https://a.example/p?q=1");
         assert_eq!(redirect(None, Some("b.example:81")), "http://b.example:81/p?q=1");
         assert_eq!(redirect(Some("https"), Some("b.example")), "https://b.example/p?q=1");
+        assert_eq!(with_port(None, None, Some(8443)), "http://a.example:8443/p?q=1");
+        assert_eq!(with_port(Some("https"), Some("b.example"), Some(8443)), "https://b.example:8443/p?q=1");
+        assert_eq!(with_port(Some("https"), None, Some(443)), "https://a.example/p?q=1", "the scheme's own");
     }
 
     #[test]

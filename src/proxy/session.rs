@@ -10,6 +10,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use arc_swap::cache::Cache;
 use http::HeaderValue;
+use meshless_certs::SpiffeId;
 use meshless_discovery::{Address, Target};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -197,7 +198,7 @@ pub(crate) struct Encrypted {
     /// The name that the client asked for.
     pub(crate) name: Option<String>,
     /// The SPIFFE ID in the certificate that the client was verified by.
-    pub(crate) identity: Option<String>,
+    pub(crate) identity: Option<SpiffeId>,
 }
 
 /// What requests of one client connection share.
@@ -278,7 +279,7 @@ impl Session {
 
     /// Returns the client's SPIFFE ID, where it was verified.
     pub(crate) fn identity(&self) -> Option<&str> {
-        self.tls.as_ref()?.identity.as_deref()
+        self.tls.as_ref()?.identity.as_ref().map(SpiffeId::as_str)
     }
 
     pub(super) fn sender(&self) -> Sender {

@@ -148,6 +148,11 @@ impl TargetSet {
         self.healthy.score(member, now)
     }
 
+    /// Says why a usable member gets nothing all the same; `None` where it gets its part.
+    pub(crate) fn passes_over(&self, member: &Member, now: u32) -> Option<&'static str> {
+        self.healthy.passes_over(member, now)
+    }
+
     fn pick(&self, upstream: &Upstream, among: Among, pick: &mut Pick<'_>) -> Option<(&Arc<Member>, Option<Probe>)> {
         if pick.level == Level::Usable
             && upstream.state.ejected.count() > 0

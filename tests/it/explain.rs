@@ -59,6 +59,7 @@ const CASES: &[Case] = &[
     ("names", &["GET", "http://web-v2.mesh/"], "{service}.mesh", &["web-v2"]),
     ("names", &["GET", "http://legacy.prod.mesh/"], "route 1", &["static/127.0.0.1:8081"]),
     ("names", &["-H", "meshless-route: web-v2", "http://legacy.prod.mesh/"], "route 1", &["web-v2"]),
+    ("register", &["GET", "http://web/"], "inbound", &["static/127.0.0.1:8080"]),
     ("routing", &["POST", "http://api.example.com/users/7?page=2"], "users", &["api"]),
     ("routing", &["-H", "x-tester: 1", "http://api.example.com/users/7"], "testers", &["api-next"]),
     ("routing", &["http://api.example.com/u/7"], "moved", &[]),

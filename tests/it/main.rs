@@ -25,8 +25,12 @@ mod demo;
 #[cfg(feature = "dns")]
 mod discovery_dns;
 mod discovery_file;
+mod discovery_told;
+mod doctor;
 mod ejection;
 mod explain;
+#[cfg(feature = "kubernetes")]
+mod gateway_api;
 mod health;
 mod hedging;
 mod http1;
@@ -38,11 +42,14 @@ mod names;
 mod one_name;
 mod overrides;
 mod real_programs;
+#[cfg(feature = "consul")]
+mod register;
 mod reload;
 mod routes;
 mod runbook;
 mod simulate;
 mod strict;
+mod targets;
 mod tcp;
 mod texts_replayed;
 mod tls;

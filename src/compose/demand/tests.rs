@@ -64,9 +64,10 @@ impl World {
     /// What a reload does.
     fn apply(&mut self, config: Config) {
         let plan = Arc::new(Plan::new(&config, &mut |_| None));
-        let kept = self.demand.keep(&plan, |target| can_open(&config, target));
+        let kept = self.demand.keep(&plan, |target| can_open(&config, target).is_ok());
         let live = kept.targets().cloned().collect();
-        let mut opened = self.targets.open(&config, plan.targets(), live).unwrap();
+        let backends = self.targets.backends(&config).unwrap();
+        let mut opened = self.targets.open(&config, plan.targets(), live, &backends).unwrap();
         opened.spawn();
         self.targets.commit(opened, &self.metrics);
         self.demand.take_over(kept);

@@ -15,7 +15,7 @@ use tokio_rustls::TlsConnector;
 use super::grpc;
 use crate::config::{HealthAsk, UpstreamProtocol};
 use crate::upstream::connect::server_name;
-use crate::upstream::{Member, Upstream};
+use crate::upstream::plan::TlsClient;
 
 /// Who asks, for the access logs of endpoints.
 const AGENT: &str = concat!("meshless-health-check/", env!("CARGO_PKG_VERSION"));
@@ -36,21 +36,31 @@ enum Speak {
     Http2,
 }
 
+/// Who is asked.
+#[derive(Debug)]
+pub(in crate::compose) struct Place<'a> {
+    pub(in crate::compose) address: &'a Address,
+    pub(in crate::compose) tls: Option<&'a TlsClient>,
+    pub(in crate::compose) protocol: UpstreamProtocol,
+    /// What discovery says that it speaks.
+    pub(in crate::compose) app: Option<AppProtocol>,
+}
+
 /// Asks an endpoint; the error says why it is not well.
-pub(super) async fn ask(upstream: &Upstream, member: &Member, ask: &HealthAsk) -> Result<(), String> {
-    let speak = match (ask, upstream.policies.protocol) {
+pub(in crate::compose) async fn ask(place: &Place<'_>, ask: &HealthAsk) -> Result<(), String> {
+    let speak = match (ask, place.protocol) {
         (HealthAsk::Tcp, _) => Speak::Bytes,
         (HealthAsk::Grpc { .. }, _) | (_, UpstreamProtocol::Http2) => Speak::Http2,
-        (_, UpstreamProtocol::Auto) if upstream.tls.is_some() => Speak::Either,
-        (_, UpstreamProtocol::Auto) if member.endpoint.protocol == Some(AppProtocol::H2c) => Speak::Http2,
+        (_, UpstreamProtocol::Auto) if place.tls.is_some() => Speak::Either,
+        (_, UpstreamProtocol::Auto) if place.app == Some(AppProtocol::H2c) => Speak::Http2,
         (_, UpstreamProtocol::Auto | UpstreamProtocol::Http1 | UpstreamProtocol::Tcp) => Speak::Http1,
     };
-    let (wire, is_http2) = connect(upstream, member, speak).await?;
+    let (wire, is_http2) = connect(place, speak).await?;
     match ask {
         HealthAsk::Tcp => Ok(()),
         HealthAsk::Grpc { service } => {
-            let authority = authority(upstream, member, None);
-            let request = head(upstream, &authority, "/grpc.health.v1.Health/Check")
+            let authority = authority(place, None);
+            let request = head(place, &authority, "/grpc.health.v1.Health/Check")
                 .method("POST")
                 .header(header::CONTENT_TYPE, "application/grpc")
                 .header(header::TE, "trailers");
@@ -66,9 +76,9 @@ pub(super) async fn ask(upstream: &Upstream, member: &Member, ask: &HealthAsk) -
             }
         }
         HealthAsk::Http { path, host, status } => {
-            let authority = authority(upstream, member, host.as_deref());
+            let authority = authority(place, host.as_deref());
             let answered = if is_http2 {
-                let request = head(upstream, &authority, path).body(()).map_err(|error| error.to_string())?;
+                let request = head(place, &authority, path).body(()).map_err(|error| error.to_string())?;
                 http2(wire, request, None).await?.status
             } else {
                 http1(wire, &authority, path).await?
@@ -78,8 +88,8 @@ pub(super) async fn ask(upstream: &Upstream, member: &Member, ask: &HealthAsk) -
     }
 }
 
-async fn connect(upstream: &Upstream, member: &Member, speak: Speak) -> Result<(Box<dyn Wire>, bool), String> {
-    let address = &member.endpoint.address;
+async fn connect(place: &Place<'_>, speak: Speak) -> Result<(Box<dyn Wire>, bool), String> {
+    let address = place.address;
     let wire: Box<dyn Wire> = match address {
         Address::Tcp(address) => {
             let stream = TcpStream::connect(address).await.map_err(|error| format!("connect: {error}"))?;
@@ -88,7 +98,7 @@ async fn connect(upstream: &Upstream, member: &Member, speak: Speak) -> Result<(
         }
         Address::Unix(path) => Box::new(UnixStream::connect(path).await.map_err(|error| format!("connect: {error}"))?),
     };
-    let Some(tls) = &upstream.tls else { return Ok((wire, speak == Speak::Http2)) };
+    let Some(tls) = place.tls else { return Ok((wire, speak == Speak::Http2)) };
     let name = server_name(tls, address).ok_or("TLS over a Unix socket needs `tls.server_name`")?;
     let config = match speak {
         Speak::Bytes => &tls.bytes,
@@ -105,17 +115,17 @@ async fn connect(upstream: &Upstream, member: &Member, speak: Speak) -> Result<(
     Ok((Box::new(session), is_http2))
 }
 
-fn authority(upstream: &Upstream, member: &Member, host: Option<&str>) -> String {
-    let name = upstream.tls.as_ref().and_then(|tls| tls.server_name.as_ref()).map(|name| name.to_str().into_owned());
-    host.map(ToOwned::to_owned).or(name).unwrap_or_else(|| match &member.endpoint.address {
+fn authority(place: &Place<'_>, host: Option<&str>) -> String {
+    let name = place.tls.and_then(|tls| tls.server_name.as_ref()).map(|name| name.to_str().into_owned());
+    host.map(ToOwned::to_owned).or(name).unwrap_or_else(|| match place.address {
         Address::Tcp(address) => address.to_string(),
         Address::Unix(_) => "localhost".to_owned(),
     })
 }
 
 /// The head of a question over HTTP/2.
-fn head(upstream: &Upstream, authority: &str, path: &str) -> http::request::Builder {
-    let scheme = if upstream.tls.is_some() { "https" } else { "http" };
+fn head(place: &Place<'_>, authority: &str, path: &str) -> http::request::Builder {
+    let scheme = if place.tls.is_some() { "https" } else { "http" };
     Request::builder()
         .version(Version::HTTP_2)
         .uri(format!("{scheme}://{authority}{path}"))

@@ -1,6 +1,6 @@
 //! What a route does: rewrites, header changes, answers of its own, faults, limits, mirrors.
 
-mod headers;
+pub(crate) mod headers;
 
 use std::time::Duration;
 
@@ -54,7 +54,13 @@ impl Check<'_> {
         };
         let host = raw.host.as_deref().map(|text| self.new_host(text, &at.key("host")));
         let path = raw.path.as_deref().map(|text| self.new_path(text, captures, &at.key("path")));
-        Some(Redirect { status: status?, scheme: scheme?, host: all_or_none(host)?, path: all_or_none(path)? })
+        Some(Redirect {
+            status: status?,
+            scheme: scheme?,
+            host: all_or_none(host)?,
+            port: None,
+            path: all_or_none(path)?,
+        })
     }
 
     pub(super) fn respond(&mut self, raw: &raw::Respond, at: &Path) -> Option<Respond> {
@@ -147,23 +153,7 @@ impl Check<'_> {
 
     /// A path that is sent, or that a client is sent to.
     fn new_path(&mut self, text: &str, captures: Option<&[&str]>, at: &Path) -> Option<Template> {
-        let problem = if !text.starts_with('/') {
-            "; a path begins with `/`"
-        } else if text.contains(['?', '#']) {
-            "; a path ends before `?` and `#`, and the query stays as it came"
-        } else if text.ends_with("/*") {
-            "; what `*` took is `{rest}`"
-        } else if text.contains("//") || text.split('/').any(|segment| segment == "." || segment == "..") {
-            "; it has empty or dot segments"
-        } else if !text.bytes().all(|byte| byte.is_ascii_graphic())
-            || text.contains(['\\', '"', '<', '>', '^', '`', '|'])
-        {
-            "; write other characters percent-encoded"
-        } else {
-            ""
-        };
-        if !problem.is_empty() {
-            let message = format!("expected a path such as `/v2/{{rest}}`, found {}{problem}", shown(text));
+        if let Err(message) = sendable(text) {
             self.error(at, At::Value, message);
             return None;
         }
@@ -175,4 +165,22 @@ impl Check<'_> {
             }
         }
     }
+}
+
+/// Says whether a path, with its captures in braces, can be sent, or what was expected.
+pub(crate) fn sendable(text: &str) -> Result<(), String> {
+    let problem = if !text.starts_with('/') {
+        "; a path begins with `/`"
+    } else if text.contains(['?', '#']) {
+        "; a path ends before `?` and `#`, and the query stays as it came"
+    } else if text.ends_with("/*") {
+        "; what `*` took is `{rest}`"
+    } else if text.contains("//") || text.split('/').any(|segment| segment == "." || segment == "..") {
+        "; it has empty or dot segments"
+    } else if !text.bytes().all(|byte| byte.is_ascii_graphic()) || text.contains(['\\', '"', '<', '>', '^', '`', '|']) {
+        "; write other characters percent-encoded"
+    } else {
+        return Ok(());
+    };
+    Err(format!("expected a path such as `/v2/{{rest}}`, found {}{problem}", shown(text)))
 }

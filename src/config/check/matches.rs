@@ -4,11 +4,12 @@ mod hosts;
 mod paths;
 mod values;
 
-pub(super) use self::hosts::is_host;
+pub(crate) use self::hosts::is_host;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use http::{HeaderName, Method};
+use meshless_certs::{SpiffeId, TrustDomain};
 
 use super::Check;
 use super::routes::all_or_none;
@@ -122,30 +123,14 @@ impl Check<'_> {
         headers
     }
 
-    /// A header that is there when routes are looked up.
     fn header_name(&mut self, text: &str, at: &Path) -> Option<HeaderName> {
-        let problem = match text.to_ascii_lowercase().as_str() {
-            lower if lower.starts_with(':') => Some("has no place here; match `host`, `path` or `method`".to_owned()),
-            "host" => Some("is matched by `host`".to_owned()),
-            "connection"
-            | "keep-alive"
-            | "te"
-            | "transfer-encoding"
-            | "upgrade"
-            | "http2-settings"
-            | "proxy"
-            | "proxy-authorization"
-            | "proxy-connection" => {
-                Some("belongs to one connection and is removed before routes are looked up".to_owned())
+        match matchable(text) {
+            Ok(name) => Some(name),
+            Err(problem) => {
+                self.error(at, At::Key, format!("{} {problem}", shown(text)));
+                None
             }
-            lower => match HeaderName::from_bytes(lower.as_bytes()) {
-                Ok(name) => return Some(name),
-                Err(_) => Some("is no name of a header".to_owned()),
-            },
-        };
-        let message = format!("{} {}", shown(text), problem.unwrap_or_default());
-        self.error(at, At::Key, message);
-        None
+        }
     }
 
     fn query(
@@ -189,22 +174,9 @@ impl Check<'_> {
 
     fn from(&mut self, text: &str, at: &Path) -> Option<FromMatch> {
         let (id, below) = text.strip_suffix("/*").map_or((text, false), |id| (id, true));
-        // SPIFFE-ID, 2.1 and 2.2: a lower-case trust domain, then segments that are neither empty nor dots.
-        let parts =
-            id.strip_prefix("spiffe://").map(|rest| rest.split_once('/').map_or((rest, None), |(a, b)| (a, Some(b))));
-        let is_domain = |domain: &str| {
-            !domain.is_empty()
-                && domain.bytes().all(|byte| {
-                    byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'.' | b'-' | b'_')
-                })
-        };
-        let is_segment = |segment: &str| {
-            !matches!(segment, "" | "." | "..")
-                && segment.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_'))
-        };
-        let fits = parts.is_some_and(|(domain, path)| {
-            is_domain(domain) && path.map_or(below, |path| path.split('/').all(is_segment))
-        });
+        // All of a trust domain is below `/` too.
+        let is_domain = || id.strip_prefix("spiffe://").is_some_and(|domain| domain.parse::<TrustDomain>().is_ok());
+        let fits = id.parse::<SpiffeId>().is_ok() || below && is_domain();
         if fits {
             return Some(if below { FromMatch::Below(format!("{id}/")) } else { FromMatch::Exact(id.to_owned()) });
         }
@@ -240,4 +212,22 @@ impl Check<'_> {
         }
         networks
     }
+}
+
+/// Returns a header that is there when routes are looked up, or what speaks against it.
+pub(crate) fn matchable(text: &str) -> Result<HeaderName, &'static str> {
+    Err(match text.to_ascii_lowercase().as_str() {
+        lower if lower.starts_with(':') => "has no place here; match `host`, `path` or `method`",
+        "host" => "is matched by `host`",
+        "connection"
+        | "keep-alive"
+        | "te"
+        | "transfer-encoding"
+        | "upgrade"
+        | "http2-settings"
+        | "proxy"
+        | "proxy-authorization"
+        | "proxy-connection" => "belongs to one connection and is removed before routes are looked up",
+        lower => return HeaderName::from_bytes(lower.as_bytes()).map_err(|_| "is no name of a header"),
+    })
 }

@@ -26,6 +26,7 @@ impl Check<'_> {
             if listener.protocol == Some(RawProtocol::Tcp) {
                 self.error(&path, At::Key, "a `tcp` listener needs `to`: there is nothing that routes could match");
             } else if raw.names.is_empty()
+                && !raw.discovery.values().any(|backend| backend.routes == Some(true))
                 && !raw.routes.iter().any(|route| route.listener.is_none() || route.listener.as_deref() == name)
             {
                 self.error(&path, At::Key, "has neither `to` nor a route; add `to`, or [[routes]]");

@@ -1,6 +1,8 @@
 mod balance;
 mod hostile;
 mod names;
+#[cfg(feature = "consul")]
+mod register;
 mod resilience;
 mod routes;
 
@@ -375,6 +377,19 @@ respond = { status = 404, body = "none" }
 [[names]]
 match = "{service}.mesh"
 target = "edge/{service} | api"
+[register]
+backend = "consul"
+listener = "in"
+service = "shop"
+address = "10.0.0.7"
+port = 32768
+tags = ["blue"]
+meta = { team = "web" }
+weight = 5
+ttl = "10s"
+deregister_after = "2m"
+wait = "1s"
+check = { by = "gateway", type = "http", address = "127.0.0.1:8080", path = "/healthz", host = "app", status = "200-299", interval = "1s", timeout = "500ms", healthy = 1, unhealthy = 2 }
 [telemetry]
 access_log = "text"
 traces = { otlp = "https://otlp.example.com/base", sample = "2.5%", headers = { x-key = "k" }, service_name = "edge", ca = "/ca" }
@@ -480,6 +495,16 @@ fn the_whole_shape_that_this_build_has_is_taken() {
             "family": "ipv4", "allow_link_local": true
         })
     );
+    assert_eq!(
+        view["register"],
+        serde_json::json!({
+            "backend": "consul", "listener": "in", "service": "shop", "address": "10.0.0.7", "port": 32768,
+            "tags": ["blue"], "meta": { "team": "web" }, "weight": 5,
+            "check": { "by": "gateway", "address": "127.0.0.1:8080", "type": "http", "path": "/healthz", "host": "app",
+                       "status": [200, 299], "interval": "1s", "timeout": "500ms", "healthy": 1, "unhealthy": 2 },
+            "ttl": "10s", "deregister_after": "2m", "wait": "1s",
+        })
+    );
     assert_eq!(view["routes"][0]["timeout"], "1s");
     assert_eq!(
         view["telemetry"]["traces"],
@@ -508,7 +533,7 @@ fn what_is_not_built_yet_says_so() {
         r#"
 [ca]
 [identity]
-[register]
+
 [discovery.static]
 [discovery.other]
 [services.a]
@@ -526,7 +551,6 @@ tls = { mode = "strict" }
         "\
 c.toml:2:2: error: ca: not in this build yet; remove it
 c.toml:3:2: error: identity: not in this build yet; remove it
-c.toml:4:2: error: register: not in this build yet; remove it
 c.toml:5:12: error: discovery.static: `static` is always there and has no keys; remove the table
 c.toml:6:12: error: discovery.other.type: missing: the table's name is not a type; write `type = \"file\"`
 c.toml:8:9: error: services.a.from: the backend `ecs` needs a table: add [discovery.ecs]

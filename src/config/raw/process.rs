@@ -191,25 +191,3 @@ pub struct AuthorityFiles {
     /// Trust bundle.
     pub bundle: Option<PathBuf>,
 }
-
-/// Registers this workload in a backend.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct Register {
-    /// Name of the backend.
-    pub backend: Option<String>,
-    /// Name of the listener whose address is registered.
-    pub listener: Option<String>,
-    /// Checks before and while it is registered.
-    pub check: Option<RegisterCheck>,
-}
-
-/// A check of what is registered.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct RegisterCheck {
-    /// Path of an HTTP check.
-    pub path: Option<String>,
-    /// Time between two checks.
-    pub interval: Option<Period>,
-}

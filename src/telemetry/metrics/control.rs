@@ -56,6 +56,11 @@ impl ControlMetrics {
         self.started(version);
     }
 
+    /// What runs has this number now.
+    pub fn version(&self, version: u64) {
+        self.version.set(version as f64);
+    }
+
     /// The configuration was read again and is the one that runs.
     pub fn reload_unchanged(&self) {
         self.unchanged.increment();
@@ -111,9 +116,38 @@ impl ControlMetrics {
         self.registry.shared_counter(&families::RETURNS, [service, "check"]).increment();
     }
 
+    /// Returns what is told of the objects of a backend.
+    pub fn objects(&self, backend: &str) -> ObjectSeries {
+        ObjectSeries {
+            objects: self.registry.gauge(&families::ROUTE_OBJECTS, [backend]),
+            used: self.registry.gauge(&families::ROUTE_RULES, [backend, "used"]),
+            refused: self.registry.gauge(&families::ROUTE_RULES, [backend, "refused"]),
+        }
+    }
+
+    /// Returns what is counted for our own registration.
+    pub fn registration(&self, service: &str) -> RegisterSeries {
+        let state = |state| self.registry.gauge(&families::REGISTER_STATE, [service, state]);
+        // It begins to count when the first write fails.
+        let unconfirmed = self.registry.age(&families::REGISTER_UNCONFIRMED, [service], Instant::now());
+        unconfirmed.stop();
+        RegisterSeries {
+            states: STATES.map(|name| (name, state(name))),
+            unconfirmed,
+            registry: Arc::clone(&self.registry),
+            service: service.into(),
+        }
+    }
+
+    /// Returns the counter of one kind of question to a backend. Whoever keeps it keeps what it counted listed.
+    pub fn discovery_calls(&self, backend: &str, call: &str) -> SharedCounter {
+        self.registry.shared_counter(&families::DISCOVERY_CALLS, [backend, call])
+    }
+
     /// Returns what is counted for one target of a backend; its age begins at `now`.
     pub fn discovery(&self, backend: &str, target: &str, now: Instant) -> DiscoverySeries {
         DiscoverySeries {
+            in_row: self.registry.gauge(&families::DISCOVERY_FAILURES, [backend, target]),
             age: self.registry.age(&families::SNAPSHOT_AGE, [backend, target], now),
             registry: Arc::clone(&self.registry),
             backend: backend.into(),
@@ -122,16 +156,39 @@ impl ControlMetrics {
     }
 }
 
+/// What is told of the objects of a backend.
+#[derive(Debug)]
+pub struct ObjectSeries {
+    objects: Gauge,
+    used: Gauge,
+    refused: Gauge,
+}
+
+impl ObjectSeries {
+    /// So many objects are known, and so many of their rules are served as they are written, or not.
+    pub fn set(&self, objects: usize, used: usize, refused: usize) {
+        self.objects.set(objects as f64);
+        self.used.set(used as f64);
+        self.refused.set(refused as f64);
+    }
+}
+
 /// What is counted for one target of a backend, by the runner that follows it.
 #[derive(Debug)]
 pub struct DiscoverySeries {
     age: Age,
+    in_row: Gauge,
     registry: Arc<Registry>,
     backend: Box<str>,
     target: Box<str>,
 }
 
 impl DiscoverySeries {
+    /// So many answers in a row failed; 0: none.
+    pub fn failures_in_row(&self, count: u64) {
+        self.in_row.set(count as f64);
+    }
+
     /// The backend answered: what is known is true until it fails. A source that waits for change says nothing for
     /// hours when all is well, so silence is not age.
     pub fn answered(&self) {
@@ -148,5 +205,57 @@ impl DiscoverySeries {
         self.age.begin(now);
         // Errors come at the cadence of a back-off, so the look-up does not matter.
         self.registry.shared_counter(&families::DISCOVERY_ERRORS, [&self.backend, &self.target, kind]).increment();
+    }
+}
+
+/// What a registry may have been told of us.
+const STATES: [&str; 4] = ["absent", "critical", "left", "passing"];
+
+/// What is counted for our own registration. Words to a registry come at their own slow cadence, so look-ups do not matter.
+#[derive(Debug)]
+pub struct RegisterSeries {
+    states: [(&'static str, Gauge); 4],
+    unconfirmed: Age,
+    registry: Arc<Registry>,
+    service: Box<str>,
+}
+
+impl RegisterSeries {
+    /// The registry was told this.
+    pub fn state(&self, state: &str) {
+        for (name, gauge) in &self.states {
+            gauge.set(if *name == state { 1.0 } else { 0.0 });
+        }
+    }
+
+    /// Something was written or said.
+    pub fn wrote(&self, kind: &'static str) {
+        self.registry.shared_counter(&families::REGISTER_WRITES, [&self.service, kind]).increment();
+    }
+
+    /// It was not taken.
+    pub fn failed(&self, kind: &'static str, error: &'static str) {
+        self.registry.shared_counter(&families::REGISTER_FAILURES, [&self.service, kind, error]).increment();
+    }
+
+    /// The registry takes what it is told.
+    pub fn answered(&self) {
+        self.unconfirmed.stop();
+    }
+
+    /// It does not, from `now` on if it did before.
+    pub fn unconfirmed(&self, now: Instant) {
+        self.unconfirmed.begin(now);
+    }
+
+    /// A check of the application had a result.
+    pub fn checked(&self, is_good: bool) {
+        let result = if is_good { "good" } else { "bad" };
+        self.registry.shared_counter(&families::REGISTER_CHECKS, [&self.service, result]).increment();
+    }
+
+    /// Nobody waits for the registry any more.
+    pub fn left(&self) {
+        self.unconfirmed.stop();
     }
 }

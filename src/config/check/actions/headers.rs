@@ -44,42 +44,51 @@ impl Check<'_> {
         changes
     }
 
-    /// A header whose change breaks neither framing nor what proxies tell each other.
+    /// A header that may be changed, or what speaks against it at its place.
     fn changeable(&mut self, text: &str, at: &Path, point: At) -> Option<HeaderName> {
-        let lower = text.to_ascii_lowercase();
-        let problem = match lower.as_str() {
-            "content-length" | "transfer-encoding" | "trailer" => {
-                "says where the message ends; it follows from the body"
+        match changeable(text) {
+            Ok(name) => Some(name),
+            Err(problem) => {
+                self.error(at, point, format!("{} {problem}", shown(text)));
+                None
             }
-            "connection" | "keep-alive" | "te" | "upgrade" | "http2-settings" => {
-                "belongs to one connection; every hop writes its own"
-            }
-            "expect" => "belongs to the exchange of `100 Continue`",
-            "host" => "is changed by `rewrite = { host = \"…\" }`",
-            "via" => "tells loops apart; every proxy adds itself",
-            "meshless-error" => "tells our answers from those of endpoints",
-            other if other == "proxy" || other.starts_with("proxy-") => "is for proxies alone",
-            other if other.starts_with(':') => "has no place here; there is `rewrite`",
-            other => match HeaderName::from_bytes(other.as_bytes()) {
-                Ok(name) => return Some(name),
-                Err(_) => "is no name of a header",
-            },
-        };
-        self.error(at, point, format!("{} {problem}", shown(text)));
-        None
+        }
     }
 
     fn header_value(&mut self, text: &str, at: &Path) -> Option<HeaderValue> {
-        match HeaderValue::from_str(text) {
-            Ok(value) if text.trim() == text => Some(value),
-            _ => {
-                let message = format!(
-                    "expected a value of visible ASCII characters without spaces around it, found {}",
-                    shown(text)
-                );
-                self.error(at, At::Value, message);
+        match header_value(text) {
+            Ok(value) => Some(value),
+            Err(problem) => {
+                self.error(at, At::Value, problem);
                 None
             }
+        }
+    }
+}
+
+/// Returns a header whose change breaks neither framing nor what proxies tell each other, or what speaks against it.
+pub(crate) fn changeable(text: &str) -> Result<HeaderName, &'static str> {
+    Err(match text.to_ascii_lowercase().as_str() {
+        "content-length" | "transfer-encoding" | "trailer" => "says where the message ends; it follows from the body",
+        "connection" | "keep-alive" | "te" | "upgrade" | "http2-settings" => {
+            "belongs to one connection; every hop writes its own"
+        }
+        "expect" => "belongs to the exchange of `100 Continue`",
+        "host" => "is changed by `rewrite = { host = \"…\" }`",
+        "via" => "tells loops apart; every proxy adds itself",
+        "meshless-error" => "tells our answers from those of endpoints",
+        other if other == "proxy" || other.starts_with("proxy-") => "is for proxies alone",
+        other if other.starts_with(':') => "has no place here; there is `rewrite`",
+        other => return HeaderName::from_bytes(other.as_bytes()).map_err(|_| "is no name of a header"),
+    })
+}
+
+/// Returns a value that may be sent, or what was expected.
+pub(crate) fn header_value(text: &str) -> Result<HeaderValue, String> {
+    match HeaderValue::from_str(text) {
+        Ok(value) if text.trim() == text => Ok(value),
+        _ => {
+            Err(format!("expected a value of visible ASCII characters without spaces around it, found {}", shown(text)))
         }
     }
 }

@@ -60,9 +60,8 @@ fn seen(surroundings: &dyn Surroundings) -> KubernetesSurroundings {
         let port = said("KUBERNETES_SERVICE_PORT").unwrap_or_else(|| "443".to_owned());
         format!("https://{host}:{port}")
     });
-    let named = said("KUBECONFIG").map(|list| {
-        list.split(':').filter(|path| !path.is_empty()).map(PathBuf::from).collect::<Vec<_>>()
-    });
+    let named = said("KUBECONFIG")
+        .map(|list| list.split(':').filter(|path| !path.is_empty()).map(PathBuf::from).collect::<Vec<_>>());
     let home = || said("HOME").map(|home| PathBuf::from(home).join(".kube/config"));
     let kubeconfigs = named.filter(|list| !list.is_empty()).unwrap_or_else(|| home().into_iter().collect());
     KubernetesSurroundings { server, kubeconfigs, ..KubernetesSurroundings::default() }

@@ -27,7 +27,7 @@ impl Check<'_> {
 }
 
 /// A name or an address as it may stand in a request, without port.
-pub(in crate::config::check) fn is_host(text: &str) -> bool {
+pub(crate) fn is_host(text: &str) -> bool {
     if let Some(inside) = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
         return inside.parse::<IpAddr>().is_ok_and(|address| address.is_ipv6());
     }
