@@ -99,7 +99,7 @@ fn inside(arguments: &Arguments) -> anyhow::Result<()> {
         }
     }
     if parts.contains(&Part::Ecs) {
-        println!("calls of the ECS API, for {} s", ecs::LENGTH.as_secs() * 2);
+        println!("calls of the ECS API, for {} s", ecs::LENGTH.as_secs() * 3);
         report.ecs = Some(ecs::run(&folder.join("ecs"), &meshless).context("calls of the ECS API")?);
     }
 

@@ -19,8 +19,8 @@ pub(super) const SERVICES: usize = 500;
 /// Their tasks: the first 60 services have two.
 pub(super) const TASKS: usize = 560;
 
-/// How long the cluster rests; the deploy goes on for as long.
-pub(super) const LENGTH: Duration = Duration::from_mins(2);
+/// How long the cluster rests; each deploy goes on for as long.
+pub(super) const LENGTH: Duration = Duration::from_secs(90);
 
 /// Longest wait until all is known.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -29,10 +29,13 @@ const PATIENCE: Duration = Duration::from_mins(1);
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Figures {
     pub(super) rest: BTreeMap<String, f64>,
+    /// Every task is replaced, by one of a new definition.
     pub(super) deploy: BTreeMap<String, f64>,
-    /// Tasks that the deploy replaced a minute.
+    /// Every task is replaced, by one of the same definition.
+    pub(super) again: BTreeMap<String, f64>,
+    /// Tasks that a deploy replaced a minute.
     pub(super) replaced: f64,
-    /// Seconds from the last replaced task until all were known.
+    /// Seconds from the last replaced task of the first deploy until all were known.
     pub(super) followed: f64,
 }
 
@@ -41,6 +44,7 @@ impl Figures {
         json!({
             "rest_per_minute": self.rest,
             "deploy_per_minute": self.deploy,
+            "redeploy_per_minute": self.again,
             "replaced_per_minute": self.replaced,
             "followed_seconds": self.followed,
         })
@@ -62,7 +66,7 @@ pub(super) fn traefik(replaced: f64) -> BTreeMap<String, f64> {
 pub(super) fn run(folder: &Path, meshless: &Path) -> anyhow::Result<Figures> {
     std::fs::create_dir_all(folder).with_context(|| format!("create {}", folder.display()))?;
     let aws = Aws::start();
-    let mut tasks: Vec<Value> = (0..TASKS).map(|number| task(number, 1)).collect();
+    let mut tasks: Vec<Value> = (0..TASKS).map(|number| task(number, 1, 1)).collect();
     {
         let mut world = aws.world();
         for service in 0..SERVICES {
@@ -82,43 +86,40 @@ pub(super) fn run(folder: &Path, meshless: &Path) -> anyhow::Result<Figures> {
         process::pause(LENGTH);
         Ok(())
     })?;
-    let began = Instant::now();
-    let deploy = over(&aws, || {
-        for number in 0..TASKS {
-            let due = LENGTH.mul_f64(number as f64 / TASKS as f64);
-            process::pause(due.saturating_sub(began.elapsed()));
-            // The new one runs before the old one is stopped, as a deploy of ECS has it by default.
-            if let Some(old) = tasks.get_mut(number) {
-                *old = task(number, 2);
-            }
-            aws.world().tasks.clone_from(&tasks);
-        }
-        Ok(())
-    })?;
+    let deploy = over(&aws, || replace(&aws, &mut tasks, 2, 2))?;
     let last = Instant::now();
     let is_known = || -> anyhow::Result<Option<()>> {
-        let endpoints = gateway.endpoints()?;
-        // Addresses of the second revision begin with 10.40.
-        Ok((endpoints.matches("\"10.40.").count() >= TASKS).then_some(()))
+        // Addresses of the second round begin with 10.40.
+        Ok((gateway.endpoints()?.matches("\"10.40.").count() >= TASKS).then_some(()))
     };
     process::poll(PATIENCE * 2, is_known)?.context("the deploy was not followed")?;
-    Ok(Figures {
-        rest,
-        deploy,
-        replaced: TASKS as f64 / LENGTH.as_secs_f64() * 60.0,
-        followed: last.elapsed().as_secs_f64(),
-    })
+    let followed = last.elapsed().as_secs_f64();
+    let again = over(&aws, || replace(&aws, &mut tasks, 3, 2))?;
+    Ok(Figures { rest, deploy, again, replaced: TASKS as f64 / LENGTH.as_secs_f64() * 60.0, followed })
+}
+
+/// Replaces one task after the other, as deploys do.
+fn replace(aws: &Aws, tasks: &mut [Value], round: usize, revision: usize) -> anyhow::Result<()> {
+    let began = Instant::now();
+    for number in 0..TASKS {
+        let due = LENGTH.mul_f64(number as f64 / TASKS as f64);
+        process::pause(due.saturating_sub(began.elapsed()));
+        *tasks.get_mut(number).context("there are fewer tasks")? = task(number, round, revision);
+        aws.world().tasks = tasks.to_vec();
+    }
+    Ok(())
 }
 
 fn name(service: usize) -> String {
     format!("service-{service}")
 }
 
-fn task(number: usize, revision: usize) -> Value {
+/// A task of a round of deploys, with an address of its own.
+fn task(number: usize, round: usize, revision: usize) -> Value {
     let service = name(number % SERVICES);
     let [.., high, low] = number.to_be_bytes();
-    let network = if revision == 1 { 30 } else { 40 };
-    let task = Task::new(&service, number + revision * 10_000).at(&format!("10.{network}.{high}.{low}"));
+    let network = 20 + 10 * round;
+    let task = Task::new(&service, number + round * 10_000).at(&format!("10.{network}.{high}.{low}"));
     task.revision(&service, revision).json()
 }
 
@@ -160,9 +161,9 @@ mod tests {
     }
 
     #[test]
-    fn tasks_of_both_revisions_have_addresses_of_their_own() {
+    fn tasks_of_all_rounds_differ() {
         let all: std::collections::BTreeSet<String> =
-            [1, 2].iter().flat_map(|revision| (0..TASKS).map(|number| task(number, *revision).to_string())).collect();
-        assert_eq!(all.len(), 2 * TASKS);
+            [1, 2, 3].iter().flat_map(|round| (0..TASKS).map(|number| task(number, *round, 1).to_string())).collect();
+        assert_eq!(all.len(), 3 * TASKS);
     }
 }
