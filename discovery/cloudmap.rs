@@ -34,13 +34,16 @@ const PATIENCE: Duration = Duration::from_secs(9);
 /// Of that, for one call.
 const CALL: Duration = Duration::from_secs(3);
 
+/// A poll for each namespace and service that a target names.
+type Services = BTreeMap<(String, String), Arc<Poll<Place>>>;
+
 /// The `cloudmap` backend.
 #[derive(Debug)]
 pub(crate) struct Cloudmap {
     aws: Arc<Aws>,
     calls: Calls,
     schedule: Schedule,
-    services: Mutex<BTreeMap<(String, String), Arc<Poll<Place>>>>,
+    services: Mutex<Services>,
 }
 
 impl Cloudmap {

@@ -30,8 +30,7 @@ use watch::Watch;
 
 use crate::{Backend, Calls, ConsulConfig, Finding, Source, Target, TargetError, async_trait};
 
-#[allow(unused_imports, reason = "registration asks with the same client")]
-pub(crate) use client::{Ask, Client, Reply};
+pub(crate) use client::Client;
 
 /// The `consul` backend.
 #[derive(Debug)]

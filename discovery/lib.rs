@@ -38,7 +38,8 @@ pub use address::{Address, AddressError};
 pub use calls::Calls;
 pub use config::{
     AwsConfig, AwsKeys, CloudmapConfig, Config, ConsulAddress, ConsulConfig, ConsulConsistency, ConsulHost, DnsConfig,
-    DnsFamily, EcsConfig, KubernetesAddresses, KubernetesConfig, KubernetesSurroundings, OpenError, check, open, written,
+    DnsFamily, EcsConfig, KubernetesAddresses, KubernetesConfig, KubernetesSurroundings, OpenError, check, open,
+    written,
 };
 pub use error::{Error, TargetError};
 pub use file::fixtures;

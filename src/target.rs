@@ -7,6 +7,8 @@
 //! leaf  = SERVICE | BACKEND "/" PATH ["[" key=value {"," key=value} "]"]
 //! ```
 //!
+//! `k8s/` is another word for `kubernetes/`, and is printed so.
+//!
 //! [`Display`](std::fmt::Display) prints the canonical text, and `parse(print(x)) == x`.
 
 mod parse;

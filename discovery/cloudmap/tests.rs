@@ -40,8 +40,11 @@ async fn first(aws: &Aws, path: &str) -> Result<Snapshot, Error> {
     next(&mut backend(aws).source(&target(path)).unwrap()).await
 }
 
+/// Id, health and attributes of an instance.
+type Given<'a> = (&'a str, &'a str, &'a [(&'a str, &'a str)]);
+
 /// Replaces the instances of `prod/web`.
-fn set(aws: &Aws, instances: &[(&str, &str, &[(&str, &str)])]) {
+fn set(aws: &Aws, instances: &[Given<'_>]) {
     aws.change(|world| {
         let service = world.discovered.entry(("prod".to_owned(), "web".to_owned())).or_default();
         service.revision += 1;

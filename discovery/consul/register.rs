@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::client::{Ask as Request, Client};
 use crate::{Ask, Condition, ConsulConfig, Entry, Error, Registrar, Registration, Upkeep, async_trait};
@@ -81,7 +81,7 @@ impl Registrar for Agent {
 
     async fn entries(&self, service: &str) -> Result<Vec<Entry>, Error> {
         let request = self.request("agent/services", format!("`service:read` on `{service}`"));
-        let services: HashMap<String, Service> = self.client.get(request).await?.json()?;
+        let services: HashMap<String, Listed> = self.client.get(request).await?.json()?;
         let mut entries: Vec<Entry> = services
             .into_values()
             .filter(|entry| entry.service == service)
@@ -94,7 +94,7 @@ impl Registrar for Agent {
 
 /// An entry of `/v1/agent/services`.
 #[derive(Debug, Deserialize)]
-struct Service {
+struct Listed {
     #[serde(rename = "ID")]
     id: String,
     #[serde(rename = "Service")]
@@ -126,40 +126,47 @@ fn definition(registration: &Registration, condition: Condition) -> Value {
         Condition::Critical => "critical",
         Condition::Passing => "passing",
     };
-    let mut check = match &registration.upkeep {
-        Upkeep::Told { ttl } => json!({ "TTL": period(*ttl), "Status": status }),
-        Upkeep::Asked { ask, interval, timeout, healthy, unhealthy } => {
-            let mut check = match ask {
-                Ask::Grpc { address, service } if service.is_empty() => json!({ "GRPC": address }),
-                Ask::Grpc { address, service } => json!({ "GRPC": format!("{address}/{service}") }),
-                Ask::Http { url, host: None } => json!({ "HTTP": url }),
-                Ask::Http { url, host: Some(host) } => json!({ "HTTP": url, "Header": { "Host": [host] } }),
-                Ask::Tcp { address } => json!({ "TCP": address }),
-            };
-            check["Interval"] = period(*interval).into();
-            check["Timeout"] = period(*timeout).into();
-            // Consul counts further ones beyond the first.
-            check["SuccessBeforePassing"] = healthy.saturating_sub(1).into();
-            check["FailuresBeforeCritical"] = unhealthy.saturating_sub(1).into();
-            check
+    let mut check = Map::new();
+    let mut add = |key: &str, value: Value| drop(check.insert(key.to_owned(), value));
+    add("CheckID", check_id(&registration.id).into());
+    add("Name", "Application, seen by Meshless".into());
+    add("DeregisterCriticalServiceAfter", period(registration.deregister_after).into());
+    match &registration.upkeep {
+        Upkeep::Told { ttl } => {
+            add("TTL", period(*ttl).into());
+            add("Status", status.into());
         }
-    };
-    check["CheckID"] = check_id(&registration.id).into();
-    check["Name"] = "Application, seen by Meshless".into();
-    check["DeregisterCriticalServiceAfter"] = period(registration.deregister_after).into();
-    let mut body = json!({
+        Upkeep::Asked { ask, interval, timeout, healthy, unhealthy } => {
+            match ask {
+                Ask::Grpc { address, service } if service.is_empty() => add("GRPC", address.as_str().into()),
+                Ask::Grpc { address, service } => add("GRPC", format!("{address}/{service}").into()),
+                Ask::Http { url, host } => {
+                    add("HTTP", url.as_str().into());
+                    if let Some(host) = host {
+                        add("Header", json!({ "Host": [host] }));
+                    }
+                }
+                Ask::Tcp { address } => add("TCP", address.as_str().into()),
+            }
+            add("Interval", period(*interval).into());
+            add("Timeout", period(*timeout).into());
+            // Consul counts further ones beyond the first.
+            add("SuccessBeforePassing", healthy.saturating_sub(1).into());
+            add("FailuresBeforeCritical", unhealthy.saturating_sub(1).into());
+        }
+    }
+    // Consul takes an empty address for its node's.
+    let address = registration.address.map_or_else(String::new, |address| address.to_string());
+    json!({
         "ID": registration.id,
         "Name": registration.service,
+        "Address": address,
         "Port": registration.port,
         "Tags": registration.tags,
         "Meta": registration.meta,
         "Weights": { "Passing": registration.weight, "Warning": 1 },
         "Check": check,
-    });
-    if let Some(address) = registration.address {
-        body["Address"] = address.to_string().into();
-    }
-    body
+    })
 }
 
 /// As Go reads a duration.
@@ -199,7 +206,7 @@ mod tests {
         assert_eq!(definition(&told, Condition::Passing), expected);
         assert_eq!(definition(&told, Condition::Critical)["Check"]["Status"], "critical");
         let nowhere = Registration { address: None, ..told };
-        assert_eq!(definition(&nowhere, Condition::Passing).get("Address"), None, "Consul takes its node's");
+        assert_eq!(definition(&nowhere, Condition::Passing)["Address"], "", "Consul takes its node's");
     }
 
     #[test]

@@ -102,6 +102,12 @@ impl Collection {
         Self { namespace: Some(namespace.to_owned()), ..self }
     }
 
+    /// Returns the EndpointSlices of a service.
+    pub(crate) fn slices(namespace: &str, service: &str) -> Self {
+        let labels = Some(format!("kubernetes.io/service-name={service}"));
+        Self { labels, ..Self::new("discovery.k8s.io", "v1", "endpointslices").of(namespace) }
+    }
+
     fn path(&self) -> String {
         let root = if self.group.is_empty() {
             format!("/api/{}", self.version)
@@ -237,6 +243,7 @@ impl Client {
     }
 
     /// Returns the namespace that is meant where none is named: the configured one, else that of the account.
+    #[allow(dead_code, reason = "the reader of routes asks for it")]
     pub(crate) async fn namespace(&self) -> Result<String, Error> {
         match &self.config.namespace {
             Some(namespace) => Ok(namespace.clone()),
@@ -436,7 +443,8 @@ impl Refusal {
 
     /// Tells whether the object is not there; a path that no API serves is something else.
     fn is_absent(&self) -> bool {
-        self.status == StatusCode::NOT_FOUND && self.message.contains("not found")
+        // As in `services "web" not found`; a server that is none says "404 page not found".
+        self.status == StatusCode::NOT_FOUND && self.message.contains("\" not found")
     }
 
     pub(super) fn into_error(self, asked: &Asked<'_>) -> Error {

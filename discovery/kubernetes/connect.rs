@@ -85,7 +85,7 @@ fn authorization(identity: &Identity) -> Option<String> {
 }
 
 fn tls(access: &Access, identity: &Identity) -> Result<ClientConfig, String> {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let provider = meshless_certs::provider();
     let versions = ClientConfig::builder_with_provider(Arc::clone(&provider)).with_safe_default_protocol_versions();
     let versions = versions.map_err(|error| error.to_string())?;
     let verified = if access.is_unverified {
@@ -158,5 +158,101 @@ impl ServerCertVerifier for AnyCertificate {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read as _, Write as _};
+    use std::net::{SocketAddr, TcpListener};
+
+    use rustls::pki_types::PrivatePkcs8KeyDer;
+    use rustls::{ServerConfig, ServerConnection};
+
+    use super::*;
+
+    /// Answers one request over TLS, as `localhost`; returns its address and the PEM of its certificate.
+    fn server() -> (SocketAddr, String) {
+        let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+        let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(made.signing_key.serialize_der()));
+        let config = ServerConfig::builder_with_provider(meshless_certs::provider())
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![made.cert.der().clone()], key)
+            .unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        std::thread::spawn(move || {
+            let (mut socket, _) = listener.accept().unwrap();
+            let mut tls = ServerConnection::new(Arc::new(config)).unwrap();
+            let mut stream = rustls::Stream::new(&mut tls, &mut socket);
+            let mut request = [0; 4096];
+            let Ok(length) = stream.read(&mut request) else { return };
+            let request = String::from_utf8_lossy(&request[..length]).into_owned();
+            let body = if request.contains("authorization: Bearer secret") { "known" } else { "unknown" };
+            write!(stream, "HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len()).unwrap();
+        });
+        (address, made.cert.pem())
+    }
+
+    fn access(address: SocketAddr, authority: Option<String>) -> Access {
+        Access {
+            server: format!("https://localhost:{}", address.port()),
+            authority: authority.map(String::into_bytes),
+            server_name: None,
+            is_unverified: false,
+            namespace: "shop".to_owned(),
+            identity: Identity::Token("secret".to_owned()),
+            impersonation: Vec::new(),
+        }
+    }
+
+    async fn ask(access: &Access) -> Result<String, String> {
+        let client = client(access, &access.identity).map_err(|error| error.to_string())?;
+        let request = http::Request::get("/version").body(Vec::new()).unwrap();
+        client.request_text(request).await.map_err(|error| super::super::client::chain(&error))
+    }
+
+    #[tokio::test]
+    async fn a_server_is_believed_by_the_authority_of_the_cluster_alone() {
+        let (address, authority) = server();
+        assert_eq!(ask(&access(address, Some(authority))).await, Ok("known".to_owned()));
+        let (address, _) = server();
+        let (_, other) = server();
+        let error = ask(&access(address, Some(other))).await.unwrap_err();
+        assert!(error.contains("certificate"), "{error}");
+        let (address, _) = server();
+        let unverified = Access { is_unverified: true, ..access(address, None) };
+        assert_eq!(ask(&unverified).await, Ok("known".to_owned()));
+    }
+
+    #[tokio::test]
+    async fn a_certificate_may_have_another_name_than_the_host() {
+        let (address, authority) = server();
+        let named = Access {
+            server: format!("https://127.0.0.1:{}", address.port()),
+            server_name: Some("localhost".to_owned()),
+            ..access(address, Some(authority))
+        };
+        assert_eq!(ask(&named).await, Ok("known".to_owned()));
+    }
+
+    #[tokio::test]
+    async fn no_provider_becomes_that_of_the_process() {
+        let made = access(([127, 0, 0, 1], 1).into(), None);
+        assert!(client(&made, &made.identity).is_ok());
+        assert!(CryptoProvider::get_default().is_none());
+    }
+
+    #[tokio::test]
+    async fn what_a_client_cannot_be_made_of_is_said() {
+        let of = |access: Access| client(&access, &access.identity).err().unwrap().to_string();
+        let base = access(([127, 0, 0, 1], 1).into(), None);
+        assert!(of(Access { server: "10.0.0.1:6443".to_owned(), ..base.clone() }).contains("expected a URL"));
+        assert!(of(Access { authority: Some(b"x".to_vec()), ..base.clone() }).contains("no certificate in PEM"));
+        assert!(
+            of(Access { identity: Identity::Token("a\nb".to_owned()), ..base }).contains("cannot stand in a header")
+        );
     }
 }

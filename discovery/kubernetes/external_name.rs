@@ -1,4 +1,4 @@
-//! A service of the type `ExternalName`: DNS knows its endpoints.
+//! A service of the type `ExternalName`, or behind a load balancer with a name: DNS knows its endpoints.
 
 use super::service::{Facts, Wanted};
 use super::target::Port;
@@ -14,22 +14,27 @@ pub(super) struct External {
 }
 
 impl External {
-    /// Returns a source for the name, which is the one there was if it asks for the same, or says what is wrong.
+    /// Returns what DNS is asked for a service that has this name outside, or says what is wrong.
     ///
-    /// The number is the one in the target, or that of the Service's port: such a Service maps no numbers.
-    pub(super) fn open(before: Option<Self>, host: &str, facts: &Facts, port: &Port) -> Result<Self, String> {
+    /// The number is the one in the target, else that of the Service's port: such a Service maps no numbers.
+    pub(super) fn path(host: &str, facts: &Facts, port: &Port) -> Result<String, String> {
         let number = match (facts.find(port), port) {
             (_, Port::Number(number)) => *number,
             (Ok(Wanted::Name { number, .. } | Wanted::Number(number)), _) => number,
             (Err(problem), _) => return Err(format!("{problem} (its externalName is {host})")),
         };
-        let host = host.trim_end_matches('.');
         // Absolute: it is written for the search list of pods, and we may be no pod.
-        let path = format!("{host}.:{number}");
-        match before {
-            Some(before) if before.path == path => Ok(before),
-            _ => Ok(Self { source: source(&path)?, path, known: None }),
-        }
+        Ok(format!("{}.:{number}", host.trim_end_matches('.')))
+    }
+
+    /// Returns a source for `HOST:PORT` that has not asked yet.
+    pub(super) fn new(path: &str) -> Result<Self, String> {
+        Ok(Self { path: path.to_owned(), source: source(path)?, known: None })
+    }
+
+    /// Tells whether it asks for this.
+    pub(super) fn is_at(&self, path: &str) -> bool {
+        self.path == path
     }
 
     /// Waits for another answer and keeps it. Cancel-safe.
@@ -44,6 +49,15 @@ impl External {
     }
 }
 
+/// Waits until any of them has another answer; for ever, if there is none. Cancel-safe.
+pub(super) async fn any(externals: impl Iterator<Item = &mut External>) -> Result<(), Error> {
+    let all: Vec<_> = externals.map(|external| Box::pin(external.next())).collect();
+    if all.is_empty() {
+        return std::future::pending().await;
+    }
+    futures_util::future::select_all(all).await.0
+}
+
 #[cfg(feature = "dns")]
 fn source(path: &str) -> Result<Box<dyn Source>, String> {
     use std::collections::BTreeMap;
@@ -56,6 +70,6 @@ fn source(path: &str) -> Result<Box<dyn Source>, String> {
 
 #[cfg(not(feature = "dns"))]
 fn source(_path: &str) -> Result<Box<dyn Source>, String> {
-    Err("it is of the type ExternalName, and this build has no `dns` backend to ask; build it with that feature"
+    Err("a name in DNS stands for it, and this build has no `dns` backend to ask; build it with that feature"
         .to_owned())
 }

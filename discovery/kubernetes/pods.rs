@@ -48,10 +48,7 @@ enum Woke {
 
 impl Pods {
     pub(super) fn new(client: Arc<Client>, question: Question) -> Self {
-        let slices = Collection {
-            labels: Some(format!("kubernetes.io/service-name={}", question.service)),
-            ..Collection::new("discovery.k8s.io", "v1", "endpointslices").of(&question.namespace)
-        };
+        let slices = Collection::slices(&question.namespace, &question.service);
         Self {
             watch: Watch::new(Arc::clone(&client), slices),
             client,
@@ -124,7 +121,9 @@ impl Pods {
         };
         let wrong = |problem: String| Error::Malformed(format!("service {}: {problem}", self.question));
         if let Some(host) = &facts.external_name {
-            let external = External::open(self.external.take(), host, facts, &self.question.port).map_err(wrong)?;
+            let path = External::path(host, facts, &self.question.port).map_err(wrong)?;
+            let before = self.external.take().filter(|external| external.is_at(&path));
+            let external = before.map_or_else(|| External::new(&path), Ok).map_err(wrong)?;
             let known = external.known();
             self.external = Some(external);
             return Ok(known);

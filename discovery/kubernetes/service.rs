@@ -3,10 +3,12 @@
 //! EndpointSlices name ports as the Service does, and have the numbers that pods listen on: so the number in a target,
 //! which is the Service's, leads to a name by the Service alone.
 
+use std::net::{IpAddr, SocketAddr};
+
 use k8s_openapi::api::core::v1::{Service, ServicePort};
 
 use super::target::Port;
-use crate::AppProtocol;
+use crate::{Address, AppProtocol};
 
 /// What is taken of a Service.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -17,6 +19,17 @@ pub(super) struct Facts {
     ports: Vec<PortFacts>,
     /// `IPv4` or `IPv6`: the family of its own address.
     pub(super) family: Option<String>,
+    /// A node passes what comes from outside on to its own pods alone.
+    pub(super) is_local: bool,
+}
+
+/// Where a load balancer takes a service's requests.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Balanced {
+    /// At an address.
+    Address(Address),
+    /// At the addresses of a name.
+    Host(String),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,6 +58,39 @@ pub(super) enum Wanted {
     Number(u16),
 }
 
+impl Wanted {
+    /// Returns what the port speaks, where the Service says so.
+    pub(super) fn protocol(&self) -> Option<AppProtocol> {
+        match self {
+            Self::Name { protocol, .. } => *protocol,
+            Self::Number(_) => None,
+        }
+    }
+}
+
+/// Reads where the load balancer of a service is; empty while it is being made.
+pub(super) fn balanced(service: &Service, wanted: &Wanted) -> Result<Vec<Balanced>, String> {
+    if service.spec.as_ref().and_then(|spec| spec.type_.as_deref()) != Some("LoadBalancer") {
+        return Err("with `addresses = \"load-balancer\"` its type must be LoadBalancer".to_owned());
+    }
+    let Wanted::Name { number, .. } = wanted else { return Err("its ports have no names or numbers".to_owned()) };
+    let status = service.status.as_ref().and_then(|status| status.load_balancer.as_ref());
+    let ingress = status.and_then(|status| status.ingress.as_ref()).into_iter().flatten();
+    let mut found = Vec::new();
+    for each in ingress {
+        let text = |value: &Option<String>| value.clone().filter(|value| !value.is_empty());
+        match (text(&each.ip), text(&each.hostname)) {
+            (Some(ip), _) => {
+                let ip: IpAddr = ip.parse().map_err(|_| format!("its load balancer has the address `{ip}`"))?;
+                found.push(Balanced::Address(Address::Tcp(SocketAddr::new(ip, *number))));
+            }
+            (None, Some(host)) => found.push(Balanced::Host(host)),
+            (None, None) => {}
+        }
+    }
+    Ok(found)
+}
+
 impl Facts {
     /// Takes what matters out of a Service.
     pub(super) fn of(service: &Service) -> Self {
@@ -55,6 +101,7 @@ impl Facts {
             external_name: spec.external_name.clone().filter(|name| is_external && !name.is_empty()),
             ports: ports.filter_map(PortFacts::of).collect(),
             family: spec.ip_families.as_ref().and_then(|families| families.first().cloned()),
+            is_local: spec.external_traffic_policy.as_deref() == Some("Local"),
         }
     }
 
@@ -169,6 +216,24 @@ mod tests {
         let external = json!({ "type": "ExternalName", "externalName": "db.example.com" });
         assert_eq!(facts(external).external_name.as_deref(), Some("db.example.com"));
         assert_eq!(facts(json!({ "type": "ClusterIP", "externalName": "x" })).external_name, None);
+    }
+
+    #[test]
+    fn a_load_balancer_is_at_addresses_and_names() {
+        let service = |kind: &str| {
+            let ingress =
+                json!([{ "ip": "192.0.2.1" }, { "hostname": "lb.example.com" }, { "ip": "", "hostname": "" }]);
+            serde_json::from_value::<Service>(json!({
+                "spec": { "type": kind, "ports": [{ "port": 80, "nodePort": 30080 }] },
+                "status": { "loadBalancer": { "ingress": ingress } },
+            }))
+            .unwrap()
+        };
+        let wanted = Facts::of(&service("LoadBalancer")).find(&Port::Only).unwrap();
+        let found = balanced(&service("LoadBalancer"), &wanted).unwrap();
+        let address = Balanced::Address("192.0.2.1:80".parse().unwrap());
+        assert_eq!(found, [address, Balanced::Host("lb.example.com".to_owned())]);
+        assert!(balanced(&service("NodePort"), &wanted).is_err());
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! A service has many slices: of 100 endpoints each as Kubernetes ships, one address family each, and an endpoint may
 //! stand in two of them while the controller moves it. See `docs/decisions/0081-which-pods-are-endpoints.md`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
 use k8s_openapi::api::discovery::v1::{Endpoint as Pod, EndpointConditions, EndpointPort, EndpointSlice};
@@ -86,6 +86,16 @@ pub(super) fn endpoints(
             _ => endpoint,
         })
         .collect())
+}
+
+/// Returns the nodes that have a pod which gets what is new.
+pub(super) fn nodes(
+    slices: &[&EndpointSlice],
+    wanted: &Wanted,
+    family: Option<&str>,
+) -> Result<BTreeSet<String>, String> {
+    let usable = endpoints(slices, wanted, family)?.into_iter().filter(|endpoint| endpoint.health == Health::Healthy);
+    Ok(usable.filter_map(|mut endpoint| endpoint.metadata.remove("node")).collect())
 }
 
 /// Finds the number that the pods of a slice listen on.

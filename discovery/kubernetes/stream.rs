@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 use tokio::time::{Instant, timeout_at};
 
-use super::client::{Asked, Collection, Refusal, chain};
+use super::client::{Asked, Collection, Refusal};
 use crate::Error;
 
 /// Most bytes of one event: etcd takes no object over 1.5 MiB, and JSON is longer than what it keeps.
@@ -26,7 +26,8 @@ pub(crate) enum Event<K> {
     Deleted(K),
     /// Nothing changed up to this version.
     Bookmark(String),
-    /// The server no longer knows what happened since the version that was asked for: everything has to be listed anew.
+    /// The server no longer knows what happened since the version that was asked for, or is no longer there: everything has
+    /// to be listed anew.
     Gone,
 }
 
@@ -75,10 +76,11 @@ impl<K: DeserializeOwned> Stream<K> {
             }
             let frame = match timeout_at(self.deadline, self.body.frame()).await {
                 Ok(Some(Ok(frame))) => frame,
-                // How it ended does not matter: the next watch goes on from where this one was, or cannot be had.
+                // Who breaks off may be another one when it comes back, with other data and versions that mean
+                // something else: a cluster that was restored from a backup.
                 Ok(Some(Err(error))) => {
-                    tracing::debug!(collection = %self.collection, error = %chain(&*Box::<dyn std::error::Error>::from(error)), "A watch broke off.");
-                    return Ok(None);
+                    tracing::debug!(collection = %self.collection, %error, "A watch broke off.");
+                    return Ok(Some(Event::Gone));
                 }
                 Ok(None) if self.buffer.iter().all(u8::is_ascii_whitespace) => return Ok(None),
                 Ok(None) => return Err(self.asked().malformed(&"it ended in the middle of an event")),

@@ -15,6 +15,8 @@ use super::*;
 use crate::conformance::{self, Played, Stage, Trouble};
 use crate::{Address, Endpoint, Error, async_trait};
 
+mod faults;
+
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Time limits that a test can wait for.
@@ -47,12 +49,16 @@ impl Place {
         KubernetesConfig { kubeconfig: Some(self.folder.path().join("config")), ..KubernetesConfig::default() }
     }
 
+    fn config_of(&self, addresses: KubernetesAddresses) -> KubernetesConfig {
+        KubernetesConfig { addresses, ..self.config() }
+    }
+
     fn backend(&self) -> Kubernetes {
         self.backend_with(QUICK)
     }
 
     fn backend_with(&self, timing: Timing) -> Kubernetes {
-        Kubernetes { client: Arc::new(Client::new(&self.config()).with_timing(timing)), routes: false }
+        Kubernetes::over(Client::new(&self.config()).with_timing(timing), &self.config())
     }
 }
 
@@ -126,19 +132,19 @@ impl Stage for Cluster {
         match trouble {
             Trouble::Garbage => fake.server().set(Mode::Garbage),
             Trouble::Huge => {
-                for (number, part) in addresses(10_500).chunks(1000).enumerate() {
-                    fake.put("endpointslices", slice(&format!("huge-{number}"), 80, part));
-                }
+                // All in one: slices that come one by one would be answers, each of them.
+                fake.put("endpointslices", slice("huge", 80, &addresses(10_500)));
             }
             Trouble::Partial => {
                 fake.set_page(1);
-                fake.put("endpointslices", slice("other", 80, &["10.9.9.9".to_owned()]));
-                fake.remove("endpointslices", "shop", "other");
                 fake.put("endpointslices", slice("zz", 80, &[]));
                 fake.fail_later_pages(true);
             }
             Trouble::Restart => {
                 fake.server().set(Mode::Down);
+                while std::net::TcpStream::connect(fake.server().address).is_ok() {
+                    tokio::time::sleep(Duration::from_millis(1)).await;
+                }
                 fake.restart();
             }
             Trouble::Slow => fake.server().set(Mode::Slow(30)),
@@ -155,9 +161,7 @@ impl Stage for Cluster {
         let fake = &self.place.fake;
         fake.server().set(Mode::Serve);
         fake.fail_later_pages(false);
-        for number in 0..11 {
-            fake.remove("endpointslices", "shop", &format!("huge-{number}"));
-        }
+        fake.remove("endpointslices", "shop", "huge");
         fake.remove("endpointslices", "shop", "zz");
     }
 }

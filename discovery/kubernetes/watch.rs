@@ -1,8 +1,8 @@
 //! Keeps the objects of a collection as they are now: a list, then a watch from its version on.
 //!
 //! What is known is replaced as a whole when it is listed anew, never emptied first. An ordinary end of a watch is
-//! followed by the next one from the same place; only when the server no longer knows that place (410), or after an
-//! error, everything is listed anew.
+//! followed by the next one from the same place; when the server no longer knows that place (410), when it breaks off, or
+//! after an error, everything is listed anew.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -8,9 +8,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::client::{Client, ClientError, Reply};
-use super::view::{
-    ConfigView, EndpointState, EndpointView, ListenerView, Readiness, RegistrationView, ServiceView,
-};
+use super::view::{ConfigView, EndpointState, EndpointView, ListenerView, Readiness, RegistrationView, ServiceView};
 
 /// Most endpoints that get nothing of which text tells; JSON tells of all.
 const MOST_UNUSED: usize = 20;

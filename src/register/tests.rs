@@ -48,7 +48,7 @@ impl World {
                 Next::Write(write) => {
                     self.written.push((self.now - self.start, write));
                     let answer = (self.answer)(write);
-                    self.course.done(answer.as_ref().map(|()| ()), self.now, &mut self.random);
+                    self.course.done(answer.as_ref().copied(), self.now, &mut self.random);
                 }
                 Next::Wait(until) => return until,
                 Next::Left => return None,
@@ -348,7 +348,7 @@ fn a_definition_that_is_refused_does_not_let_the_old_entry_expire() {
     world.pass(SECOND * 120);
     let beats: Vec<Duration> =
         world.written.iter().filter(|(_, write)| matches!(write, Write::Heartbeat(_))).map(|(at, _)| *at).collect();
-    assert!(beats.windows(2).all(|two| two[1] - two[0] <= TTL * 2 / 3), "{beats:?}");
+    assert!(beats.windows(2).all(|two| two[1] <= two[0] + TTL * 2 / 3), "{beats:?}");
     assert!(beats.len() >= 12, "{beats:?}");
 }
 

@@ -146,7 +146,8 @@ impl<'a> Parser<'a> {
         let path = self.path()?;
         let options = if self.next_byte() == Some(b'[') { self.options()? } else { BTreeMap::new() };
         self.captured(start, name)?;
-        self.ended(Node::Target(Target { backend: name.to_owned(), path, options }), "`|`, `&` or the end")
+        let backend = if name == "k8s" { "kubernetes" } else { name }.to_owned();
+        self.ended(Node::Target(Target { backend, path, options }), "`|`, `&` or the end")
     }
 
     /// Looks at the captures of the leaf that began at `start` and has just ended.

@@ -29,6 +29,11 @@ fn the_example_of_the_documentation_prints_as_it_is_written() {
 }
 
 #[test]
+fn k8s_is_another_word_for_kubernetes() {
+    assert_eq!(printed("k8s/default/api:80 | k8s"), "kubernetes/default/api:80 | k8s");
+}
+
+#[test]
 fn spaces_are_free_between_tokens() {
     assert_eq!(printed(" 90*a&10\t* ( b|c )\n"), "90 * a & 10 * (b | c)");
 }

@@ -61,6 +61,8 @@ struct State {
     failing: BTreeMap<(String, String), u16>,
     retry_after: Option<u64>,
     later_pages_fail: bool,
+    watches_are_endless: bool,
+    watches_end_at_once: bool,
     date: Option<String>,
 }
 
@@ -106,6 +108,8 @@ impl Kubernetes {
             failing: BTreeMap::new(),
             retry_after: None,
             later_pages_fail: false,
+            watches_are_endless: false,
+            watches_end_at_once: false,
             date: None,
         }));
         let shared = Arc::clone(&state);
@@ -227,6 +231,16 @@ impl Kubernetes {
     /// Fails every page but the first one with a status 500.
     pub fn fail_later_pages(&self, fail: bool) {
         self.lock().later_pages_fail = fail;
+    }
+
+    /// Ends no watch any more, whatever time it was asked for, as a server does that hangs.
+    pub fn never_end_watches(&self) {
+        self.lock().watches_are_endless = true;
+    }
+
+    /// Ends each new watch as soon as it begins.
+    pub fn end_watches_at_once(&self, end: bool) {
+        self.lock().watches_end_at_once = end;
     }
 
     /// Takes requests with this token alone; `None`: anybody's.
@@ -488,7 +502,7 @@ fn watch(query: Query, state: &mut State, shared: &Arc<Mutex<State>>) -> Respons
     let (send, chunks) = unbounded_channel();
     if is_gone {
         let _ = send.send(line("ERROR", &failure(410, "too old resource version")));
-    } else {
+    } else if !state.watches_end_at_once {
         for (_, change) in state.history.iter().filter(|(version, _)| *version > from) {
             if query.takes(&change.resource, &change.object) {
                 let _ = send.send(line(change.kind, &change.object));
@@ -500,7 +514,9 @@ fn watch(query: Query, state: &mut State, shared: &Arc<Mutex<State>>) -> Respons
             let shared = Arc::clone(shared);
             tokio::spawn(async move {
                 tokio::time::sleep(Duration::from_secs(seconds)).await;
-                lock(&shared).watches.retain(|watch| watch.id != id);
+                let mut state = lock(&shared);
+                let endless = state.watches_are_endless;
+                state.watches.retain(|watch| endless || watch.id != id);
             });
         }
         state.watches.push(Watcher { id, query, send });

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use tempfile::NamedTempFile;
 
 use crate::gateway::{self, Running};
-use crate::plain::get;
+use crate::plain::{Origin, get, origin};
 
 /// Long enough for what must not happen.
 const A_WHILE: Duration = Duration::from_millis(600);
@@ -120,7 +120,7 @@ fn an_api_server_that_goes_down_takes_no_route_with_it_and_its_age_tells() {
     put(&cluster, "web", &[redirect("/", "one.example")]);
     let setting = start(cluster, "");
     let labels = ["backend=\"kubernetes\"", "target=\"routes\""];
-    assert!(setting.gateway.metric("meshless_discovery_snapshot_age_seconds", &labels).abs() < 1e-9);
+    setting.gateway.wait_for_metric("meshless_discovery_snapshot_age_seconds", &labels, 0.0);
     setting.cluster.server().set(Mode::Down);
     setting.gateway.wait_until("the failure is counted", |gateway| {
         gateway.count("meshless_discovery_errors_total", &labels) > 0
@@ -227,6 +227,76 @@ fn the_configuration_and_explain_show_which_object_a_route_came_from() {
     let explained: Value = serde_json::from_str(&explained).unwrap();
     assert_eq!((status, &explained["route"]["name"]), (200, &json!("httproute/shop/web/rule-1")));
     assert_eq!(explained["lost"][0]["name"], json!("httproute/shop/web/rule-0"));
+}
+
+#[test]
+fn requests_reach_the_pods_of_the_services_that_a_rule_names() {
+    let (web, next) = (origin("web"), origin("next"));
+    let cluster = Kubernetes::start();
+    for origin in [(&web, "web"), (&next, "next")] {
+        serve(&cluster, origin.1, origin.0);
+    }
+    let rules = json!({
+        "matches": [{ "path": { "type": "PathPrefix", "value": "/shop" } }],
+        "filters": [{ "type": "ResponseHeaderModifier", "responseHeaderModifier": { "add": [{ "name": "x-by", "value": "rule" }] } }],
+        "backendRefs": [{ "name": "web", "port": 80, "weight": 3 }, { "name": "next", "port": 80 }],
+    });
+    let gone = json!({
+        "matches": [{ "path": { "type": "Exact", "value": "/half" } }],
+        "backendRefs": [{ "name": "web", "port": 80 }, { "name": "next", "port": 80, "namespace": "other" }],
+    });
+    put(&cluster, "web", &[rules, gone]);
+    let setting = start(cluster, "");
+    let ask = |path: &str| get(setting.gateway.address("edge"), "a.example", path);
+    setting.gateway.wait_until("a pod answers", |_| ask("/shop/x").status == 200);
+    let replies: Vec<_> = (0..400).map(|_| ask("/shop/x")).collect();
+    assert!(replies.iter().all(|reply| reply.status == 200 && reply.header("x-by") == Some("rule")));
+    // Three quarters of 400, five standard deviations away at the most.
+    let to_web = replies.iter().filter(|reply| reply.body == "web").count();
+    assert!((256..=344).contains(&to_web), "{to_web} of 400");
+    let failed = (0..400).map(|_| ask("/half")).filter(|reply| reply.status == 500).count();
+    assert!((150..=250).contains(&failed), "{failed} of 400 belong to a backend that is wrong");
+    // A service that is named for the first time is there with its route.
+    let later = origin("later");
+    serve(&setting.cluster, "later", &later);
+    put(
+        &setting.cluster,
+        "later",
+        &[json!({
+            "matches": [{ "path": { "type": "Exact", "value": "/later" } }],
+            "backendRefs": [{ "name": "later", "port": 80 }],
+        })],
+    );
+    let mut seen = Vec::new();
+    setting.gateway.wait_until("the new service answers", |_| {
+        let reply = ask("/later");
+        seen.push(reply.status);
+        reply.status == 200 && reply.body == "later"
+    });
+    assert!(seen[..seen.len() - 1].iter().all(|status| *status == 404), "never without its endpoints: {seen:?}");
+}
+
+/// A service of one pod.
+fn serve(cluster: &Kubernetes, name: &str, origin: &Origin) {
+    let port = json!({ "port": origin.address.port(), "name": "http", "protocol": "TCP" });
+    let metadata = json!({
+        "name": format!("{name}-1"), "namespace": "shop", "labels": { "kubernetes.io/service-name": name },
+    });
+    cluster.put(
+        "services",
+        json!({
+            "apiVersion": "v1", "kind": "Service", "metadata": { "name": name, "namespace": "shop" },
+            "spec": { "clusterIP": "10.0.0.1", "ports": [{ "name": "http", "port": 80, "targetPort": origin.address.port() }] },
+        }),
+    );
+    cluster.put(
+        "endpointslices",
+        json!({
+            "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "metadata": metadata,
+            "addressType": "IPv4", "ports": [port],
+            "endpoints": [{ "addresses": ["127.0.0.1"], "conditions": { "ready": true } }],
+        }),
+    );
 }
 
 #[test]

@@ -23,8 +23,13 @@ mod check;
 mod deadlines;
 mod demo;
 #[cfg(feature = "dns")]
+mod discovery_consul;
 mod discovery_dns;
+#[cfg(all(feature = "ecs", feature = "cloudmap"))]
+mod discovery_ecs;
 mod discovery_file;
+#[cfg(feature = "kubernetes")]
+mod discovery_kubernetes;
 mod discovery_told;
 mod doctor;
 mod ejection;

@@ -82,7 +82,7 @@ fn view(gateway: &Running) -> Value {
 /// Somebody who asks the agent for something directly.
 fn ask(consul: SocketAddr, line: &str) -> String {
     let mut stream = TcpStream::connect(consul).unwrap();
-    write!(stream, "{line} HTTP/1.1\r\nhost: a\r\nconnection: close\r\ncontent-length: 0\r\n\r\n").unwrap();
+    write!(stream, "{line} HTTP/1.0\r\nhost: a\r\nconnection: close\r\ncontent-length: 0\r\n\r\n").unwrap();
     let mut reply = String::new();
     stream.read_to_string(&mut reply).unwrap();
     reply
@@ -285,11 +285,7 @@ fn a_process_that_was_killed_is_replaced_or_removed_by_its_successor() {
         ids.contains(&next_id) && !ids.contains(&dead_id)
     });
     assert!(consul.registered().contains_key(&sibling_id));
-    assert!(
-        next.stderr().contains("Removed from the registry what a process that is gone had left."),
-        "{}",
-        next.stderr()
-    );
+    next.wait_for_log("Removed from the registry what a process that is gone had left.");
     // On the same port: it is the same entry.
     next.kill();
     let again = start(&two);
@@ -348,4 +344,180 @@ fn sigint_leaves_without_waiting() {
     process.signal(Signal::INT);
     assert_eq!(process.wait().code(), Some(0));
     assert_eq!(entry(&consul), None);
+}
+
+/// A real Consul of one node that keeps everything in memory; ended with this.
+struct Real {
+    child: std::process::Child,
+    address: SocketAddr,
+}
+
+impl Drop for Real {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Real {
+    /// Starts one on ports that are free; `None` where there is no such program.
+    fn start() -> Option<Self> {
+        let program = crate::real_programs::program("consul")?;
+        let [http, server, serf] = [dead_address(), dead_address(), dead_address()];
+        let ports = format!(
+            "ports {{ http = {} server = {} serf_lan = {} serf_wan = -1 dns = -1 grpc = -1 }}",
+            http.port(),
+            server.port(),
+            serf.port()
+        );
+        let child = std::process::Command::new(program)
+            .args(["agent", "-dev", "-bind", "127.0.0.1", "-log-level", "err", "-hcl", &ports])
+            .stdin(std::process::Stdio::null())
+            .stdout(std::process::Stdio::null())
+            .stderr(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        let real = Self { child, address: http };
+        wait_until("Consul has a leader", || {
+            TcpStream::connect(http).is_ok() && ask(http, "GET /v1/status/leader").contains("127.0.0.1:")
+        });
+        Some(real)
+    }
+
+    fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    fn json(&self, path: &str) -> Value {
+        let reply = ask(self.address, &format!("GET {path}"));
+        let (head, body) = reply.split_once("\r\n\r\n").unwrap();
+        assert!(!head.to_ascii_lowercase().contains("chunked"), "{head}");
+        serde_json::from_str(body).unwrap_or_else(|error| panic!("{error}: {reply}"))
+    }
+
+    /// What health says of a service: id and status of its own check.
+    fn health(&self, service: &str) -> Vec<(String, String)> {
+        let entries = self.json(&format!("/v1/health/service/{service}"));
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let of = |entry: &Value| {
+            let id = text(&entry["Service"]["ID"]);
+            let checks = entry["Checks"].as_array().unwrap();
+            let own = checks.iter().find(|check| check["CheckID"] == format!("service:{id}"));
+            (id, own.map(|check| text(&check["Status"])).unwrap_or_default())
+        };
+        entries.as_array().unwrap().iter().map(of).collect()
+    }
+
+    /// Addresses that anybody who asks for passing ones gets.
+    fn passing(&self, service: &str) -> Vec<String> {
+        let entries = self.json(&format!("/v1/health/service/{service}?passing=true"));
+        let address = |entry: &Value| {
+            let service = &entry["Service"];
+            format!("{}:{}", service["Address"].as_str().unwrap(), service["Port"])
+        };
+        entries.as_array().unwrap().iter().map(address).collect()
+    }
+
+    /// The index that each write to the leader raises.
+    fn index(&self, service: &str) -> u64 {
+        let entries = self.json(&format!("/v1/health/service/{service}"));
+        let index = |value: &Value| value["ModifyIndex"].as_u64().unwrap();
+        let of = |entry: &Value| entry["Checks"].as_array().unwrap().iter().map(index).max().unwrap();
+        entries.as_array().unwrap().iter().map(of).max().unwrap()
+    }
+}
+
+#[test]
+fn a_real_consul_knows_us_fails_with_us_forgets_us_and_lets_us_go() {
+    let Some(consul) = Real::start() else { return };
+    let application = application(200);
+    let keys = format!("ttl = \"5s\"\nwait = \"0s\"\nweight = 3\ncheck = {{ path = \"/healthz\", {FAST} }}");
+    let text = text(&consul.url(), &dead_address().to_string(), application.served.address, &keys);
+    let mut process = process::with(&text).start();
+    let id = format!("web-127.0.0.1-{}", process.address("inbound").port());
+    let is = |status: &str| consul.health("web") == [(id.clone(), status.to_owned())];
+    wait_until("it passes", || is("passing"));
+    assert_eq!(consul.json("/v1/health/service/web")[0]["Service"]["Weights"]["Passing"], 3);
+    // Heartbeats are no writes: the check has the index that it had.
+    let before = consul.index("web");
+    let beats = || process.metric("meshless_register_writes_total", &["kind=\"heartbeat\""]);
+    let first = beats();
+    wait_until("it said four times that it is well", || beats() >= first + 4.0);
+    assert_eq!(consul.index("web"), before);
+    assert!(is("passing"), "its time did not run out");
+
+    application.status.store(500, Ordering::SeqCst);
+    wait_until("it is critical", || is("critical"));
+    let checks = consul.json("/v1/agent/checks");
+    assert_eq!(checks[format!("service:{id}")]["Output"], "status 500");
+    application.status.store(200, Ordering::SeqCst);
+    wait_until("it passes again", || is("passing"));
+
+    ask(consul.address, &format!("PUT /v1/agent/service/deregister/{id}"));
+    wait_until("it was forgotten", || process.stderr().contains("The registry had forgotten us."));
+    wait_until("it passes again", || is("passing"));
+
+    process.signal(Signal::TERM);
+    assert_eq!(process.wait().code(), Some(0));
+    assert!(consul.health("web").is_empty());
+    assert!(consul.json("/v1/agent/checks").as_object().unwrap().is_empty());
+}
+
+#[test]
+fn a_real_consul_hears_nothing_of_a_killed_one_but_its_successor() {
+    let Some(consul) = Real::start() else { return };
+    let application = application(200);
+    let start = || process::with(&text(&consul.url(), "127.0.0.1:0", application.served.address, "check = {}")).start();
+    let one = start();
+    wait_until("it is there", || consul.health("web").len() == 1);
+    let dead = consul.health("web")[0].0.clone();
+    one.kill();
+    let next = start();
+    let id = format!("web-127.0.0.1-{}", next.address("inbound").port());
+    assert_ne!(id, dead);
+    wait_until("the dead one is gone", || consul.health("web") == [(id.clone(), "passing".to_owned())]);
+}
+
+#[test]
+fn a_deploy_loses_no_request_of_who_finds_us_through_consul() {
+    let Some(consul) = Real::start() else { return };
+    let origins = [origin("one"), origin("two")];
+    let instance = |number: usize| {
+        let keys = "wait = \"1s\"\ncheck = {}";
+        let text = text(&consul.url(), &dead_address().to_string(), origins[number].address, keys);
+        process::with(&text).start()
+    };
+    let (mut old, kept) = (instance(0), instance(1));
+    wait_until("both pass", || consul.passing("web").len() == 2);
+    // No try is repeated: a request to an instance that is gone would be seen.
+    let edge = gateway::with(&format!(
+        "[discovery.consul]\naddress = \"{}\"\n[[listeners]]\nname = \"edge\"\nlisten = \"127.0.0.1:0\"\n\
+         [services.web]\nfrom = \"consul/web\"\nbalance = \"round-robin\"\nretry = {{ attempts = 1 }}\n[[routes]]\nto = \"web\"\n",
+        consul.url()
+    ))
+    .start();
+    let usable =
+        |count: f64| edge.wait_for_metric("meshless_endpoints", &["service=\"web\"", "state=\"usable\""], count);
+    usable(2.0);
+    let address = edge.address("edge");
+    let ended = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let stop = ended.clone();
+    let client = std::thread::spawn(move || {
+        let (mut good, mut bad) = (0_u32, Vec::new());
+        while !stop.load(Ordering::SeqCst) {
+            let reply = get(address, "web", "/");
+            if reply.status == 200 { good += 1 } else { bad.push(reply) }
+        }
+        (good, bad)
+    });
+    // A new one comes, an old one goes; nobody is asked to try again.
+    let fresh = instance(0);
+    usable(3.0);
+    old.signal(Signal::TERM);
+    assert_eq!(old.wait().code(), Some(0));
+    usable(2.0);
+    ended.store(true, Ordering::SeqCst);
+    let (good, bad) = client.join().unwrap();
+    assert!(bad.is_empty() && good > 100, "{good} good, {bad:?}");
+    drop((kept, fresh));
 }

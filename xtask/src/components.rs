@@ -11,7 +11,7 @@ use std::process::Command;
 
 use anyhow::Context as _;
 
-use crate::{debian, golang, process, workspace};
+use crate::{consul, debian, golang, process, workspace};
 
 /// A program of a Debian package.
 struct Program {
@@ -73,6 +73,13 @@ pub(crate) fn prepare() -> anyhow::Result<PathBuf> {
         }
         Err(error) => missing.push(("python3", format!("{error:#}"))),
     }
+    match consul::program() {
+        Ok(program) => {
+            symlink(&program, bin.join("consul")).context("note a test component")?;
+            println!("  {:<13} {} ({})", "consul", program.display(), consul::VERSION);
+        }
+        Err(error) => missing.push(("consul", format!("{error:#}"))),
+    }
     match golang::grpc_interop() {
         Ok(folder) => {
             for (program, _) in golang::PROGRAMS {
@@ -115,7 +122,7 @@ fn python_can_make_environments() -> bool {
 fn python() -> anyhow::Result<PathBuf> {
     environment(
         REQUIREMENTS,
-        "import grpc, kosoku, opentelemetry.proto.trace.v1.trace_pb2, prometheus_client, websockets",
+        "import grpc, kosoku, moto.server, opentelemetry.proto.trace.v1.trace_pb2, prometheus_client, websockets",
     )
 }
 

@@ -7,6 +7,7 @@
 mod bench;
 mod ci;
 mod components;
+mod consul;
 mod debian;
 mod discovery;
 mod docs;

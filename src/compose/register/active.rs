@@ -19,9 +19,12 @@ use crate::telemetry::metrics::RegisterSeries;
 use crate::upstream::health::{Condition as Checked, Rounds, next_wait};
 
 type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+/// Returns the leftovers that were removed.
+type Exchange = Boxed<Result<Vec<String>, Error>>;
 
-/// The output of the check while the application is well. It never changes: a changed one would be a write.
-const WELL: &str = "well";
+/// The output of the check while the application is well: none, as after an announcement. The agent passes a changed
+/// output on, later, and then each entry would be written twice.
+const WELL: &str = "";
 
 pub(super) struct Active {
     plan: Plan,
@@ -30,7 +33,7 @@ pub(super) struct Active {
     application: Option<Application>,
     /// What the registry shows with the condition it was told last.
     note: Arc<str>,
-    under_way: Option<(Write, Boxed<Result<Vec<String>, Error>>)>,
+    under_way: Option<(Write, Exchange)>,
     /// Since when it does not take what it is told, and why.
     failing: Option<(Instant, String)>,
     is_ready: bool,

@@ -19,7 +19,7 @@ pub(super) fn registration(
     zone: Option<&str>,
 ) -> Registration {
     let address = config.address.or(address);
-    let port = config.port.unwrap_or(bound.port());
+    let port = config.port.unwrap_or_else(|| bound.port());
     let place = address.map_or_else(|| "node".to_owned(), |address| address.to_string());
     let mut meta = config.meta.clone();
     if let Some(mark) = mark {

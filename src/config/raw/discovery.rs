@@ -58,11 +58,11 @@ pub struct Discovery {
     pub peer: Option<String>,
     /// For `consul`: which server may answer. Default `stale`.
     pub consistency: Option<ConsulConsistency>,
-    /// For `consul`: lets the agent answer from its cache. Default `false`.
+    /// For `consul`: lets the agent answer from its cache; not with `consistent`. Default `false`.
     pub cached: Option<bool>,
     /// For `consul`: how long one query waits for a change, 1 s to 10 min. Default `60s`.
     pub wait: Option<Period>,
-    /// For `consul`: most queries that wait at a time; further targets are polled in turn. Default 150.
+    /// For `consul`: most queries that wait at a time; further targets are polled in turn. 1 to 10000. Default 150.
     pub blocking: Option<usize>,
 
     /// For `ecs` and `cloudmap`: the region. Default: what the environment, the profile or the instance says.
@@ -81,15 +81,16 @@ pub struct Discovery {
     /// for `ecs`, `30s` for `cloudmap`.
     pub max_interval: Option<Period>,
 
-    /// For `kubernetes`: a kubeconfig. Default: the account of the pod, else `$KUBECONFIG`, else `~/.kube/config`.
+    /// For `kubernetes`: a kubeconfig. Default: the account of the pod, unless `context` is set; else `$KUBECONFIG`, else
+    /// `~/.kube/config`.
     pub kubeconfig: Option<PathBuf>,
     /// For `kubernetes`: the context in the kubeconfig. Default: its current one.
     pub context: Option<String>,
-    /// For `kubernetes`: which addresses are used; `node-port` and `load-balancer` are for a gateway outside of the cluster.
-    /// Default `pod`.
+    /// For `kubernetes`: which addresses are used; `node-port` (of every node that is ready) and `load-balancer` are for a
+    /// gateway outside of the cluster. Default `pod`.
     pub addresses: Option<KubernetesAddresses>,
-    /// For `kubernetes`: reads `HTTPRoute` and `GRPCRoute` objects of `namespace` and adds them behind `[[routes]]`. Default
-    /// `false`.
+    /// For `kubernetes`: reads `HTTPRoute` and `GRPCRoute` objects of `namespace` and adds them behind `[[routes]]`, see
+    /// `docs/gateway-api.md`. Default `false`.
     pub routes: Option<bool>,
 }
 
