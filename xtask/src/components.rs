@@ -126,12 +126,6 @@ fn python() -> anyhow::Result<PathBuf> {
     )
 }
 
-/// Returns a program that [`prepare`] found or made; `None` where this machine has none.
-pub(crate) fn program(name: &str) -> anyhow::Result<Option<PathBuf>> {
-    let file = workspace::target()?.join("test-components/bin").join(name);
-    Ok(if file.exists() { Some(file) } else { process::find(name) })
-}
-
 /// Returns Envoy, which is published as a Python package too.
 pub(crate) fn envoy() -> anyhow::Result<PathBuf> {
     let find = "import envoy, os; print(os.path.join(os.path.dirname(envoy.__file__), '_bin', 'envoy'))";

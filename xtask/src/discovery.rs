@@ -19,7 +19,7 @@ use clap::ValueEnum;
 use crate::bench::network;
 use crate::faults::{date, given};
 use crate::places::Kind;
-use crate::{components, gateway, workspace};
+use crate::{gateway, places, workspace};
 use report::Report;
 
 /// The page that a whole run writes.
@@ -60,6 +60,8 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         return inside(arguments);
     }
     let meshless = gateway::program(arguments.meshless.as_deref())?;
+    // There is no way out of the network of our own.
+    let _ = places::consul_program();
     let mut again = vec!["discovery".to_owned(), "--inside".into(), format!("--meshless={}", meshless.display())];
     again.extend(given("parts", &arguments.parts));
     again.extend(given("places", &arguments.places));
@@ -93,7 +95,7 @@ fn inside(arguments: &Arguments) -> anyhow::Result<()> {
         }
     }
     if parts.contains(&Part::Scale) {
-        match components::program("consul")? {
+        match places::consul_program() {
             Some(consul) => report.scale = scale::run(&folder, &meshless, &consul).context("thousands of services")?,
             None => println!("no Consul here: thousands of services are not measured"),
         }

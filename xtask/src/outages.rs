@@ -16,7 +16,7 @@ use clap::ValueEnum as _;
 
 use crate::bench::network;
 use crate::faults::{date, given};
-use crate::places::{Kind, Trouble};
+use crate::places::{self, Kind, Trouble};
 use crate::{gateway, workspace};
 use drill::{Figures, Times};
 use report::{Measured, Report};
@@ -52,6 +52,8 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         return inside(arguments);
     }
     let meshless = gateway::program(arguments.meshless.as_deref())?;
+    // There is no way out of the network of our own.
+    let _ = places::consul_program();
     let mut again = vec!["outages".to_owned(), "--inside".into()];
     again.push(format!("--rate={}", arguments.rate));
     again.push(format!("--length={}", arguments.length));

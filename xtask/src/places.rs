@@ -10,10 +10,8 @@ mod kubernetes;
 use std::net::SocketAddr;
 use std::path::Path;
 
-use crate::components;
-
 pub(crate) use aws::variables as aws_variables;
-pub(crate) use consul_agent::Agent;
+pub(crate) use consul_agent::{Agent, program as consul_program};
 
 /// An endpoint as a place lists it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -132,7 +130,7 @@ impl Kind {
             Self::Ecs => Some(Box::new(aws::Account::start(aws::Asked::Ecs))),
             Self::Consul => Some(Box::new(consul::Registry::start(folder)?)),
             Self::Kubernetes => Some(Box::new(kubernetes::Cluster::start(folder)?)),
-            Self::ConsulAgent => match components::program("consul")? {
+            Self::ConsulAgent => match consul_agent::program() {
                 Some(program) => Some(Box::new(Agent::start(&program, folder, None)?)),
                 None => None,
             },

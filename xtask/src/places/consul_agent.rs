@@ -12,8 +12,8 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
 use super::{Health, Listed, Place, Played, Trouble};
-use crate::http;
 use crate::process::{self, Service};
+use crate::{consul, http};
 
 /// The token that may do everything; of this agent only.
 const MANAGEMENT: &str = "6d616e61-6765-6d65-6e74-2d746f6b656e";
@@ -26,6 +26,17 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Most operations of one transaction.
 pub(crate) const TRANSACTION: usize = 64;
+
+/// Returns Consul itself, which is fetched on first use; `None`, and a line that says why, where it cannot be had.
+pub(crate) fn program() -> Option<PathBuf> {
+    match consul::program() {
+        Ok(program) => Some(program),
+        Err(error) => {
+            println!("no Consul here: {error:#}");
+            None
+        }
+    }
+}
 
 /// An agent; ends with this.
 #[derive(Debug)]
