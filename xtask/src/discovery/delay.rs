@@ -18,6 +18,10 @@ pub(super) const ROUNDS: u32 = 20;
 /// Requests a second: two endpoints are drawn from, so the new one waits some milliseconds for its first one.
 const RATE: u32 = 500;
 
+/// Shortest time between two rounds. Each has two changes, and a source asks Consul once a second where a service never
+/// settles: what is measured is a change, not that limit.
+const APART: Duration = Duration::from_secs(2);
+
 /// Longest wait for a change.
 const PATIENCE: Duration = Duration::from_secs(90);
 
@@ -75,7 +79,7 @@ pub(super) fn run(folder: &Path, meshless: &Path, kind: Kind) -> anyhow::Result<
 /// Lists one more endpoint, and takes it away again. Returns the seconds from before the place was told until the first request.
 fn change(place: &mut dyn Place, gateway: &Gateway, stays: &Origin, round: u32) -> anyhow::Result<f64> {
     // Polls and changes must not keep step: wait for another part of a second each time.
-    process::pause(Duration::from_millis(u64::from(round * 37 % 100) * 10));
+    process::pause(APART + Duration::from_millis(u64::from(round * 37 % 100) * 10));
     let new = Origin::start();
     let changed = Instant::now();
     place.set("app", &[stays.listed(), new.listed()])?;

@@ -106,7 +106,7 @@ fn delay_section(delays: &[delay::Figures]) -> String {
     let mut text = format!(
         "## From a change to the first request\n\n\
          One more endpoint is listed; until it gets its first request of 500 a second, from before the registry was told. \
-         {} changes each.\n\n\
+         {} changes each, 2 to 3 s apart.\n\n\
          | place | median | longest | errors of clients | why |\n|---|---|---|---|---|\n",
         delay::ROUNDS
     );
