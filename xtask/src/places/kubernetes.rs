@@ -1,4 +1,4 @@
-//! EndpointSlices on a fake API server.
+//! `EndpointSlice` objects on a fake API server.
 
 use std::collections::BTreeSet;
 use std::fs;
