@@ -267,7 +267,15 @@ impl Targets {
         };
         let snapshot = tracked.followed.known.borrow().snapshot().cloned();
         let Some(snapshot) = snapshot else { return false };
-        tracked.removals.answered(&snapshot, Instant::now().into_std());
+        let held = tracked.removals.answered(&snapshot, Instant::now().into_std());
+        if held > 0 {
+            tracing::warn!(
+                %target,
+                held,
+                listed = snapshot.endpoints().len(),
+                "An answer leaves out so many endpoints that it may be a fault; they are held."
+            );
+        }
         self.list(target)
     }
 

@@ -43,8 +43,10 @@ struct Held {
 }
 
 impl Removals {
-    /// Takes a new answer. To take the same one again changes nothing but what `now` drops.
-    pub fn answered(&mut self, snapshot: &Arc<Snapshot>, now: Instant) {
+    /// Takes a new answer and returns how many endpoints are held because of it. To take the same one again changes
+    /// nothing but what `now` drops.
+    pub fn answered(&mut self, snapshot: &Arc<Snapshot>, now: Instant) -> usize {
+        let mut newly_held = 0;
         let old = std::mem::replace(&mut self.listed, Arc::clone(snapshot));
         if !Arc::ptr_eq(&old, &self.listed) {
             let listed = &self.listed;
@@ -54,10 +56,12 @@ impl Removals {
             let is_mass = removed.len() >= FEWEST && removed.len() * 2 > usable().count();
             if listed.is_empty() || is_mass {
                 let until = now + HOLD;
+                newly_held = removed.len();
                 self.held.extend(removed.into_iter().map(|endpoint| Held { endpoint: endpoint.clone(), until }));
             }
         }
         self.expire(now);
+        newly_held
     }
 
     /// Notes that no connection to an address could be made. Returns whether that dropped a held endpoint.
@@ -169,8 +173,8 @@ mod tests {
     fn to_hear_the_same_again_does_not_prolong_it() {
         let (mut removals, start) = (Removals::default(), Instant::now());
         removals.answered(&snapshot(1..=3), start);
-        for seconds in [0, 10, 20] {
-            removals.answered(&snapshot([]), start + Duration::from_secs(seconds));
+        for (seconds, held) in [(0, 3), (10, 0), (20, 0)] {
+            assert_eq!(removals.answered(&snapshot([]), start + Duration::from_secs(seconds)), held);
         }
         assert_eq!(removals.deadline(), Some(start + HOLD));
     }

@@ -12,5 +12,6 @@
 
 pub mod aws;
 pub mod consul;
+pub mod dns;
 pub mod http;
 pub mod kubernetes;

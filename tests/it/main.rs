@@ -43,6 +43,8 @@ mod lifecycle;
 mod limits;
 mod metrics;
 mod names;
+#[cfg(all(feature = "consul", feature = "ecs", feature = "kubernetes"))]
+mod one_name;
 mod overrides;
 mod real_programs;
 #[cfg(feature = "consul")]

@@ -6,7 +6,7 @@
 
 mod certs;
 mod load;
-mod measure;
+pub(crate) mod measure;
 pub(crate) mod network;
 mod peers;
 mod report;

@@ -7,10 +7,9 @@
 mod case;
 mod endpoint;
 mod figures;
-mod load;
 mod peers;
 mod report;
-mod wire;
+pub(crate) mod wire;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -21,12 +20,12 @@ use anyhow::Context as _;
 use clap::ValueEnum as _;
 
 use crate::bench::network;
+use crate::load::{self, Outcome};
 use crate::process::{self, Service};
 use crate::{components, http, workspace};
 use case::{Case, ENDPOINTS, FIRST_TIER, TIMES};
 use endpoint::Endpoint;
 use figures::{Figures, Try};
-use load::Outcome;
 use peers::{Proxy, Setup};
 use report::{Measured, Report};
 use wire::{Kind, Seen, Tap};
@@ -172,7 +171,7 @@ fn measure(setup: &Setup, case: Case, proxy: Proxy, rate: u32) -> anyhow::Result
 /// Sends requests until the end of a case, on a runtime of its own.
 fn drive(address: SocketAddr, rate: u32, start: Instant) -> anyhow::Result<Vec<Outcome>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("start a runtime")?;
-    Ok(runtime.block_on(load::run(address, rate, TIMES.end, start)))
+    Ok(runtime.block_on(load::run(address, rate, start, |due| due < TIMES.end)))
 }
 
 /// A request is a try; so is a connect to where nobody listens. Other connects are for requests that follow.
@@ -187,12 +186,12 @@ fn tries(seen: &[Seen], bad: &[u16], case: Case) -> Vec<Try> {
 }
 
 /// Today, in UTC.
-fn date() -> anyhow::Result<String> {
+pub(crate) fn date() -> anyhow::Result<String> {
     Ok(process::output(Command::new("date").args(["--utc", "+%Y-%m-%d"]))?.trim().to_owned())
 }
 
 /// Returns an option with its values, where there are any.
-fn given<V: clap::ValueEnum>(option: &str, values: &[V]) -> Option<String> {
+pub(crate) fn given<V: clap::ValueEnum>(option: &str, values: &[V]) -> Option<String> {
     let names = values.iter().filter_map(V::to_possible_value).map(|value| value.get_name().to_owned());
     let names = names.collect::<Vec<_>>().join(",");
     (!names.is_empty()).then(|| format!("--{option}={names}"))

@@ -1,6 +1,6 @@
-//! Just enough HTTP to ask a server on loopback whether it is there.
+//! Just enough HTTP to ask a server on loopback whether it is there, and to tell it something.
 
-use std::io::{Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
 
@@ -13,6 +13,17 @@ pub(crate) fn status(address: SocketAddr, path: &str) -> anyhow::Result<u16> {
     let mut reply = String::new();
     stream.take(64 * 1024).read_to_string(&mut reply).context("read a reply")?;
     status_of(&reply).with_context(|| format!("no HTTP reply from {address}"))
+}
+
+/// Returns the body of a `GET` that is answered by 200, on a connection of its own.
+pub(crate) fn get(address: SocketAddr, path: &str) -> anyhow::Result<String> {
+    let mut stream = connect(address)?;
+    send(&mut stream, &format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"))?;
+    let mut reply = String::new();
+    stream.take(64 * 1024 * 1024).read_to_string(&mut reply).context("read a reply")?;
+    let (head, body) = reply.split_once("\r\n\r\n").with_context(|| format!("no HTTP reply from {address}"))?;
+    anyhow::ensure!(status_of(head) == Some(200), "GET {path} of {address}: {head}");
+    Ok(body.to_owned())
 }
 
 /// Opens a connection, does one request and leaves the connection open and idle.
@@ -34,6 +45,80 @@ pub(crate) fn open_idle(address: SocketAddr) -> anyhow::Result<TcpStream> {
             }
         }
     }
+}
+
+/// A client that keeps its connection, for many requests to one server.
+#[derive(Debug)]
+pub(crate) struct Client {
+    address: SocketAddr,
+    /// Lines of header, each with its end.
+    headers: String,
+    connection: Option<BufReader<TcpStream>>,
+}
+
+impl Client {
+    pub(crate) fn new(address: SocketAddr, headers: &str) -> Self {
+        Self { address, headers: headers.to_owned(), connection: None }
+    }
+
+    /// Sends a request and returns status and body. A kept connection that is gone is replaced once.
+    pub(crate) fn send(&mut self, method: &str, path: &str, body: &str) -> anyhow::Result<(u16, String)> {
+        if let Some(kept) = self.connection.take()
+            && let Ok(reply) = self.exchange(kept, method, path, body)
+        {
+            return Ok(reply);
+        }
+        let stream = connect(self.address)?;
+        stream.set_nodelay(true).context("send at once")?;
+        self.exchange(BufReader::new(stream), method, path, body)
+    }
+
+    /// Sends a request whose answer must be 200, and returns the body.
+    pub(crate) fn done(&mut self, method: &str, path: &str, body: &str) -> anyhow::Result<String> {
+        let (status, reply) = self.send(method, path, body)?;
+        anyhow::ensure!(status == 200, "{method} {path} at {}: {status} {}", self.address, reply.trim());
+        Ok(reply)
+    }
+
+    fn exchange(
+        &mut self,
+        mut connection: BufReader<TcpStream>,
+        method: &str,
+        path: &str,
+        body: &str,
+    ) -> anyhow::Result<(u16, String)> {
+        let (address, length) = (self.address, body.len());
+        let head =
+            format!("{method} {path} HTTP/1.1\r\nHost: {address}\r\n{}Content-Length: {length}\r\n\r\n", self.headers);
+        send(connection.get_mut(), &(head + body))?;
+        let mut head = String::new();
+        while !head.ends_with("\r\n\r\n") {
+            anyhow::ensure!(connection.read_line(&mut head).context("read a head")? > 0, "the connection ended");
+        }
+        let status = status_of(&head).context("no HTTP status")?;
+        let mut body = Vec::new();
+        if let Some(length) = content_length(&head) {
+            body.resize(length, 0);
+            connection.read_exact(&mut body).context("read a body")?;
+        } else if head.to_ascii_lowercase().contains("transfer-encoding: chunked") {
+            while let Some(chunk) = chunk(&mut connection)? {
+                body.extend(chunk);
+            }
+        }
+        self.connection = Some(connection);
+        Ok((status, String::from_utf8_lossy(&body).into_owned()))
+    }
+}
+
+/// Reads a chunk; `None` at the last one.
+fn chunk(connection: &mut BufReader<TcpStream>) -> anyhow::Result<Option<Vec<u8>>> {
+    let mut line = String::new();
+    connection.read_line(&mut line).context("read the length of a chunk")?;
+    let length = usize::from_str_radix(line.trim(), 16).context("understand the length of a chunk")?;
+    let mut chunk = vec![0; length + 2];
+    connection.read_exact(&mut chunk).context("read a chunk")?;
+    chunk.truncate(length);
+    Ok((length > 0).then_some(chunk))
 }
 
 /// Returns an address on loopback that the kernel says is free.
@@ -77,6 +162,27 @@ fn content_length(head: &str) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_client_keeps_its_connection_and_reads_both_kinds_of_bodies() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let server = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut seen = [0; 4096];
+            for reply in [
+                "HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\none",
+                "HTTP/1.1 404 No\r\ntransfer-encoding: chunked\r\n\r\n2\r\ntw\r\n1\r\no\r\n0\r\n\r\n",
+            ] {
+                assert!(stream.read(&mut seen).unwrap() > 0);
+                stream.write_all(reply.as_bytes()).unwrap();
+            }
+        });
+        let mut client = Client::new(address, "X-Token: a\r\n");
+        assert_eq!(client.send("PUT", "/", "body").unwrap(), (200, "one".into()));
+        assert_eq!(client.send("GET", "/", "").unwrap(), (404, "two".into()));
+        server.join().unwrap();
+    }
 
     #[test]
     fn the_first_url_of_a_text_is_found() {

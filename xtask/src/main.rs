@@ -1,4 +1,4 @@
-//! The project's own commands: `cargo xtask demo | test | bench | faults | soak | ci`.
+//! The project's own commands: `cargo xtask demo | test | bench | faults | outages | discovery | soak | ci`.
 //!
 //! Each does its set-up by itself, so that a fresh clone needs Rust and nothing else that must be remembered.
 
@@ -9,10 +9,16 @@ mod ci;
 mod components;
 mod consul;
 mod debian;
+mod discovery;
 mod docs;
 mod faults;
+mod gateway;
 mod golang;
 mod http;
+mod load;
+mod origins;
+mod outages;
+mod places;
 mod process;
 mod readme;
 mod suite;
@@ -38,11 +44,15 @@ enum Task {
     Ci(ci::Arguments),
     /// Builds, then shows the gateway between small services on loopback; Ctrl-C ends it.
     Demo,
+    /// Measures how soon changes of registries are used and what they cost, and writes docs/discovery-figures.md.
+    Discovery(discovery::Arguments),
     /// An endpoint that can be told to fail; `faults` starts it.
     #[command(hide = true)]
     Endpoint(faults::EndpointArguments),
     /// Measures what clients see of failing endpoints, beside Envoy, and writes docs/faults.md: about five minutes.
     Faults(faults::Arguments),
+    /// Measures what clients see while each kind of registry fails, and writes docs/outages.md: about ten minutes.
+    Outages(outages::Arguments),
     /// Reloads a thousand times and changes endpoints ten thousand times under load: about five minutes.
     Soak,
     /// Installs real programs to test with, then runs all tests.
@@ -54,8 +64,10 @@ fn main() -> ExitCode {
         Task::Bench(arguments) => bench::run(&arguments),
         Task::Ci(arguments) => ci::run(&arguments),
         Task::Demo => demo(),
+        Task::Discovery(arguments) => discovery::run(&arguments),
         Task::Endpoint(arguments) => faults::endpoint(&arguments),
         Task::Faults(arguments) => faults::run(&arguments),
+        Task::Outages(arguments) => outages::run(&arguments),
         Task::Soak => soak(),
         Task::Test(arguments) => suite::run(&arguments).map(drop),
     };

@@ -11,7 +11,7 @@ use crate::process;
 /// Returns the CPU time that all threads of the processes and their children have had, from `schedstat` (ns).
 ///
 /// A thread that ended is not counted; the proxies measured here start theirs once.
-pub(super) fn cpu_time(roots: &[u32]) -> anyhow::Result<Duration> {
+pub(crate) fn cpu_time(roots: &[u32]) -> anyhow::Result<Duration> {
     let mut total = Duration::ZERO;
     for process in tree(roots)? {
         let folder = format!("/proc/{process}/task");
@@ -27,7 +27,7 @@ pub(super) fn cpu_time(roots: &[u32]) -> anyhow::Result<Duration> {
 }
 
 /// Returns the resident memory of the processes and their children in bytes, once it has stopped moving.
-pub(super) fn settled_memory(roots: &[u32]) -> anyhow::Result<u64> {
+pub(crate) fn settled_memory(roots: &[u32]) -> anyhow::Result<u64> {
     let mut last = resident(roots)?;
     for _ in 0..20 {
         process::pause(Duration::from_millis(250));

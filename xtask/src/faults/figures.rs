@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::case::Times;
-use super::load::{End, Outcome};
+use crate::load::{End, Outcome};
 
 /// Width of the window over which a share is taken, and its step, in seconds.
 const WINDOW: f64 = 0.5;

@@ -20,7 +20,7 @@ const TCP: u8 = 6;
 
 /// What a segment is to us.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     /// The first segment of a connection.
     Connect,
     /// The beginning of a request.
@@ -29,23 +29,23 @@ pub(super) enum Kind {
 
 /// A segment on its way to a port.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Seen {
+pub(crate) struct Seen {
     /// In seconds from the start.
-    pub(super) at: f64,
-    pub(super) port: u16,
-    pub(super) kind: Kind,
+    pub(crate) at: f64,
+    pub(crate) port: u16,
+    pub(crate) kind: Kind,
 }
 
 /// Listens until it is asked for what it saw.
 #[derive(Debug)]
-pub(super) struct Tap {
+pub(crate) struct Tap {
     is_over: Arc<AtomicBool>,
     thread: JoinHandle<Vec<Seen>>,
 }
 
 impl Tap {
     /// Begins to listen for segments to these ports.
-    pub(super) fn start(ports: Vec<u16>, start: Instant) -> anyhow::Result<Self> {
+    pub(crate) fn start(ports: Vec<u16>, start: Instant) -> anyhow::Result<Self> {
         let mut socket = Socket::new(Domain::PACKET, Type::DGRAM, Some(Protocol::from(i32::from(IPV4))))
             .context("listen on the wire: this needs root, or CAP_NET_RAW")?;
         socket.set_recv_buffer_size(8 << 20).context("set the tap's buffer")?;
@@ -73,7 +73,7 @@ impl Tap {
     }
 
     /// Ends it and returns what it saw, in order.
-    pub(super) fn finish(self) -> anyhow::Result<Vec<Seen>> {
+    pub(crate) fn finish(self) -> anyhow::Result<Vec<Seen>> {
         self.is_over.store(true, Ordering::Relaxed);
         self.thread.join().map_err(|_| anyhow::anyhow!("the tap panicked"))
     }

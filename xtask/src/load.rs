@@ -4,6 +4,7 @@
 //! request that was due in it, not in one (no coordinated omission).
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -19,17 +20,17 @@ const MAX_REPLY: usize = 64 * 1024;
 
 /// What came of a request.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Outcome {
+pub(crate) struct Outcome {
     /// When it was due, in seconds from the start.
-    pub(super) due: f64,
+    pub(crate) due: f64,
     /// In milliseconds, from when it was due.
-    pub(super) latency: f64,
-    pub(super) end: End,
+    pub(crate) latency: f64,
+    pub(crate) end: End,
 }
 
 /// How a request ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum End {
+pub(crate) enum End {
     Status(u16),
     /// No connection, or one that ended before the reply was whole.
     Broken,
@@ -40,13 +41,19 @@ pub(super) enum End {
 /// Connections that wait for a request.
 type Idle = Arc<Mutex<Vec<TcpStream>>>;
 
-/// Sends `rate` requests a second for so long from `start`, and waits for their ends.
-pub(super) async fn run(address: SocketAddr, rate: u32, length: Duration, start: Instant) -> Vec<Outcome> {
+/// Sends `rate` requests a second from `start` for as long as `goes_on` is true of when the next one is due, and waits for
+/// their ends.
+pub(crate) async fn run(
+    address: SocketAddr,
+    rate: u32,
+    start: Instant,
+    goes_on: impl Fn(Duration) -> bool,
+) -> Vec<Outcome> {
     let idle = Idle::default();
     let mut requests = tokio::task::JoinSet::new();
     for number in 0.. {
         let due = Duration::from_secs(1) * number / rate;
-        if due >= length {
+        if !goes_on(due) {
             break;
         }
         tokio::time::sleep_until((start + due).into()).await;
@@ -64,6 +71,27 @@ pub(super) async fn run(address: SocketAddr, rate: u32, length: Duration, start:
     let mut outcomes = requests.join_all().await;
     outcomes.sort_by(|one, other| one.due.total_cmp(&other.due));
     outcomes
+}
+
+/// Sends `rate` requests a second while `work` is done, and returns what came of both.
+pub(crate) fn beside<T>(
+    address: SocketAddr,
+    rate: u32,
+    work: impl FnOnce() -> anyhow::Result<T>,
+) -> anyhow::Result<(Vec<Outcome>, T)> {
+    let ends = AtomicBool::new(false);
+    let goes_on = |_| !ends.load(Ordering::Relaxed);
+    std::thread::scope(|scope| {
+        let load = scope.spawn(|| {
+            let runtime =
+                tokio::runtime::Builder::new_current_thread().enable_all().build().context("start a runtime")?;
+            anyhow::Ok(runtime.block_on(run(address, rate, Instant::now(), goes_on)))
+        });
+        let done = work();
+        ends.store(true, Ordering::Relaxed);
+        let outcomes = load.join().map_err(|_| anyhow::anyhow!("the load panicked"))?;
+        Ok((outcomes?, done?))
+    })
 }
 
 /// Does one request on a connection that is kept; on a new one where the gateway had closed that in the meantime.
