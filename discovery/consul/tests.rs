@@ -185,7 +185,7 @@ async fn a_server_that_has_just_started_and_knows_nothing_is_not_believed() {
 async fn a_server_that_is_behind_is_not_believed_and_the_leader_is_asked() {
     let fake = Fake::start();
     fake.set("web", vec![instance("a", "192.0.2.1", 80)]);
-    fake.lag(Duration::from_secs(60));
+    fake.lag(Duration::from_mins(1));
     let backend = Consul::new(&config(&fake));
     let mut source = open(&backend, "web");
     let error = next(&mut source).await.unwrap_err();
@@ -201,7 +201,7 @@ async fn a_cache_that_is_cut_off_from_the_servers_is_not_believed() {
     let backend = Consul::new(&ConsulConfig { cached: true, ..config(&fake) });
     let mut source = open(&backend, "web");
     assert!(next(&mut source).await.is_ok());
-    fake.cut_off(Duration::from_secs(60));
+    fake.cut_off(Duration::from_mins(1));
     let error = next(&mut source).await.unwrap_err();
     assert!(error.to_string().contains("not heard from its servers for 60 s"), "{error}");
 }

@@ -85,7 +85,7 @@ mod tests {
 
     async fn shown(token: &Token) -> String {
         match token.header().await {
-            Ok(value) => value.map_or("none".to_owned(), |value| value.to_str().unwrap().to_owned()),
+            Ok(value) => value.map_or_else(|| "none".to_owned(), |value| value.to_str().unwrap().to_owned()),
             Err(error) => error.to_string(),
         }
     }

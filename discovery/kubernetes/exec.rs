@@ -126,7 +126,7 @@ mod tests {
             printf '{"status":{"token":"%s\\n","expirationTimestamp":"2030-01-01T00:00:00Z"}}' "$WHO""#;
         let credential = run(&program(script)).await.unwrap();
         assert!(matches!(&credential.identity, Identity::Token(token) if token == "me"));
-        assert_eq!(credential.until, Some(SystemTime::UNIX_EPOCH + Duration::from_secs(1_893_456_000)));
+        assert_eq!(credential.until, Some(SystemTime::UNIX_EPOCH + Duration::from_hours(525_960)));
     }
 
     #[tokio::test]

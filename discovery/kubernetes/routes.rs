@@ -135,15 +135,14 @@ impl Kind {
 impl ObjectSource for Routes {
     async fn next(&mut self) -> Result<Vec<Value>, Error> {
         let changed = self.changed().await;
-        match &changed {
-            Ok(objects) => self.last = Some(objects.clone()),
-            Err(_) => {
-                self.last = None;
-                // Both have to be there again before anything is told.
-                for kind in self.kinds.iter_mut().flatten() {
-                    kind.watch.restart();
-                    kind.state = State::Unknown;
-                }
+        if let Ok(objects) = &changed {
+            self.last = Some(objects.clone())
+        } else {
+            self.last = None;
+            // Both have to be there again before anything is told.
+            for kind in self.kinds.iter_mut().flatten() {
+                kind.watch.restart();
+                kind.state = State::Unknown;
             }
         }
         changed

@@ -170,6 +170,7 @@ mod tests {
 
     use super::*;
 
+    #[allow(clippy::needless_pass_by_value, reason = "it is written in place")]
     fn facts(spec: Value) -> Facts {
         Facts::of(&serde_json::from_value(json!({ "spec": spec })).unwrap())
     }

@@ -22,7 +22,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// Time limits that a test can wait for.
 const QUICK: Timing = Timing {
     answer: Duration::from_secs(2),
-    watch: (Duration::from_secs(60), Duration::from_secs(60)),
+    watch: (Duration::from_mins(1), Duration::from_mins(1)),
     grace: Duration::from_secs(1),
     poll: Duration::from_millis(50),
 };

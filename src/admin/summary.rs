@@ -98,7 +98,7 @@ impl Summary {
         let metrics = known(client, "/metrics", client.get("/metrics").await?, &[StatusCode::OK])?;
         let admin = client.address().to_string();
         let summary = Self::of(admin, readiness, config, services, &metrics.text, now);
-        Ok(Self { endpoints, registration, ..summary })
+        Ok(Self { registration, endpoints, ..summary })
     }
 
     fn of(

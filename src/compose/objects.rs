@@ -63,13 +63,16 @@ pub(super) struct Opened {
     known: BTreeMap<String, (Arc<dyn Backend>, watch::Receiver<KnownObjects>)>,
 }
 
+/// The objects that routes were made of; `None` while they are not known.
+type Made = Option<Arc<Vec<Value>>>;
+
 /// A configuration with the routes of its backends.
 pub(super) struct Merged {
     pub(super) config: Config,
     /// Remarks on objects.
     pub(super) warnings: Vec<Problem>,
     /// What each backend's routes were made of, and what became of them.
-    of: BTreeMap<String, (Option<Arc<Vec<Value>>>, Translated)>,
+    of: BTreeMap<String, (Made, Translated)>,
 }
 
 impl Objects {

@@ -124,9 +124,10 @@ impl Follower {
 
     /// A source that panicked may be in any state; another one takes its place.
     fn reopen(&mut self) {
-        match catch_unwind(AssertUnwindSafe(|| self.backend.objects())) {
-            Ok(Some(source)) => self.source = source,
-            _ => tracing::error!(backend = %self.name, "The source of objects could not be opened anew."),
+        if let Ok(Some(source)) = catch_unwind(AssertUnwindSafe(|| self.backend.objects())) {
+            self.source = source
+        } else {
+            tracing::error!(backend = %self.name, "The source of objects could not be opened anew.")
         }
     }
 }
@@ -142,9 +143,11 @@ mod tests {
 
     use super::*;
 
+    type Line = Option<Result<Vec<Value>, Error>>;
+
     /// Answers what it was told to; `None` is a panic. Then it waits for ever.
     #[derive(Debug, Default)]
-    struct Script(Mutex<VecDeque<Option<Result<Vec<Value>, Error>>>>);
+    struct Script(Mutex<VecDeque<Line>>);
 
     #[derive(Debug)]
     struct Scripted(Arc<Script>);

@@ -43,6 +43,7 @@ impl Cluster {
     }
 
     /// Puts a pod into a slice of its own: tests tell pods apart by their ports.
+    #[allow(clippy::needless_pass_by_value, reason = "it is written in place")]
     fn pod(&self, service: &str, origin: &Origin, conditions: Value) {
         let port = origin.address.port();
         self.fake.put(

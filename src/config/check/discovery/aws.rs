@@ -44,7 +44,7 @@ impl Check<'_> {
     ) -> (Duration, Duration) {
         let min = table.min_interval.map_or(default.0, |value| value.0);
         // A floor above the default ceiling raises it.
-        let max = table.max_interval.map_or(default.1.max(min), |value| value.0);
+        let max = table.max_interval.map_or_else(|| default.1.max(min), |value| value.0);
         for (key, value) in [("min_interval", min), ("max_interval", max)] {
             if !INTERVALS.contains(&value) {
                 self.error(&path.key(key), At::Value, "expected 1s to 1h");

@@ -24,7 +24,7 @@ family!(
     1,
     "meshless_route_objects",
     ["backend"],
-    "Objects that routes are made of, HTTPRoute and GRPCRoute, as their backend told them last."
+    "Objects that routes are made of, `HTTPRoute` and `GRPCRoute`, as their backend told them last."
 );
 family!(
     ROUTE_RULES,
