@@ -154,8 +154,11 @@ fn one_name_over_three_platforms_loses_each_of_them_in_turn_and_no_request() {
         registry.url(),
         kubeconfig.display(),
     );
-    let mut tiers =
-        [Tier::new("ecs", ecs(aws)), Tier::new("consul", consul(registry)), Tier::new("kubernetes", kubernetes(cluster))];
+    let mut tiers = [
+        Tier::new("ecs", ecs(aws)),
+        Tier::new("consul", consul(registry)),
+        Tier::new("kubernetes", kubernetes(cluster)),
+    ];
     tiers.iter_mut().for_each(|tier| tier.set(EACH));
     let gateway = gateway::with(&configuration)
         .variable("AWS_ACCESS_KEY_ID", KEY)
