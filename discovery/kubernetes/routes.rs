@@ -136,7 +136,7 @@ impl ObjectSource for Routes {
     async fn next(&mut self) -> Result<Vec<Value>, Error> {
         let changed = self.changed().await;
         if let Ok(objects) = &changed {
-            self.last = Some(objects.clone())
+            self.last = Some(objects.clone());
         } else {
             self.last = None;
             // Both have to be there again before anything is told.

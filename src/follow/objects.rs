@@ -125,9 +125,9 @@ impl Follower {
     /// A source that panicked may be in any state; another one takes its place.
     fn reopen(&mut self) {
         if let Ok(Some(source)) = catch_unwind(AssertUnwindSafe(|| self.backend.objects())) {
-            self.source = source
+            self.source = source;
         } else {
-            tracing::error!(backend = %self.name, "The source of objects could not be opened anew.")
+            tracing::error!(backend = %self.name, "The source of objects could not be opened anew.");
         }
     }
 }
