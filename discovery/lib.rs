@@ -25,6 +25,8 @@ mod finding;
 mod inline;
 #[cfg(feature = "kubernetes")]
 mod kubernetes;
+#[cfg(any(feature = "cloudmap", feature = "consul", feature = "dns"))]
+mod local;
 mod objects;
 mod register;
 mod snapshot;

@@ -7,6 +7,7 @@ use serde::Deserialize;
 
 use super::target::Query;
 use crate::aws::capped;
+use crate::local::is_local;
 use crate::{Address, Endpoint, Error, Health, Snapshot};
 
 /// Most attributes that become metadata; Cloud Map allows thirty.
@@ -48,6 +49,12 @@ fn place(instance: &Instance, query: &Query) -> Result<SocketAddr, String> {
     let Some(ip) = ip.filter(|ip| !ip.is_unspecified() && !ip.is_multicast()) else {
         return Err(format!("instance `{}` has no AWS_INSTANCE_IPV4 and no AWS_INSTANCE_IPV6", instance.id));
     };
+    if is_local(ip) {
+        return Err(format!(
+            "instance `{}` has the link-local or metadata address {ip}, which no service has",
+            instance.id
+        ));
+    }
     let own = || of("AWS_INSTANCE_PORT")?.parse().ok().filter(|port: &u16| *port > 0);
     let Some(port) = query.port.or_else(own) else {
         return Err(format!(

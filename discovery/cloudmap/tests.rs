@@ -146,6 +146,7 @@ async fn attributes_become_addresses_health_zone_and_metadata() {
                 ],
             ),
             ("task2", "UNHEALTHY", &[("AWS_INSTANCE_IPV6", "2001:db8::1"), ("AWS_INSTANCE_PORT", "8080")]),
+            ("metadata", "HEALTHY", &[("AWS_INSTANCE_IPV4", "169.254.169.254"), ("AWS_INSTANCE_PORT", "80")]),
             ("alias", "UNKNOWN", &[("AWS_INSTANCE_CNAME", "x.example")]),
         ],
     );

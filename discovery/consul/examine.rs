@@ -152,7 +152,7 @@ async fn itself(client: &Client, targets: usize, blocking: usize) -> Finding {
     let datacenter = config.and_then(|config| config.datacenter.as_deref()).unwrap_or("?");
     let most = itself.debug_config.and_then(|config| config.connections).unwrap_or(CONNECTIONS);
     let seen =
-        format!("version {version}, datacenter {datacenter}, {most} connections of one client, {targets} targets");
+        format!("version {version}, datacenter {datacenter}, {most} connections of one client, targets: {targets}");
     limits(seen, targets, blocking, most)
 }
 

@@ -10,6 +10,7 @@ use serde::Deserialize;
 
 use super::client::Reply;
 use super::target::{Kind, Question};
+use crate::local::is_local;
 use crate::{Address, Endpoint, Error, Health, Snapshot};
 
 /// Most entries of metadata, and most bytes of a key and of a value: what Consul itself takes.
@@ -139,6 +140,9 @@ fn endpoint(entry: &Entry, only_passing: bool) -> Result<Endpoint, String> {
     let ip: IpAddr = text.trim_matches(['[', ']']).parse().map_err(|_| {
         format!("`{}` has the address `{text}`, which is no IP address; a name is for `dns/HOST:PORT`", service.id)
     })?;
+    if is_local(ip) {
+        return Err(format!("`{}` has the link-local or metadata address {ip}, which no service has", service.id));
+    }
     let port = match u16::try_from(service.port) {
         Ok(port) if port > 0 => port,
         _ => {

@@ -1,17 +1,9 @@
 //! Which addresses from a DNS server are taken (pure).
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr};
 
 use crate::Error;
-
-/// Metadata services that are not on a link-local address: they hand out the credentials of the machine to whoever
-/// asks from it. AWS over IPv6, Google over IPv6, Alibaba, Azure's wire server.
-const METADATA: [IpAddr; 4] = [
-    IpAddr::V6(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254)),
-    IpAddr::V6(Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254)),
-    IpAddr::V4(Ipv4Addr::new(100, 100, 100, 200)),
-    IpAddr::V4(Ipv4Addr::new(168, 63, 129, 16)),
-];
+use crate::local::{canonical, is_local};
 
 /// Returns the address in its canonical form, or why it is not taken. `name` is whose address it is.
 ///
@@ -19,29 +11,17 @@ const METADATA: [IpAddr; 4] = [
 /// address: an answer with such an address in it is not to be trusted in part. Loopback is taken: the applications of
 /// a host have names too.
 pub(super) fn taken(name: &str, ip: IpAddr, allow_link_local: bool) -> Result<IpAddr, Error> {
-    let ip = embedded(ip).map_or_else(|| ip.to_canonical(), IpAddr::V4);
+    let ip = canonical(ip);
     // 0.0.0.0 is what filtering resolvers answer for names that they block; to connect to it reaches ourselves.
     if ip.is_unspecified() || ip.is_multicast() || ip == IpAddr::V4(Ipv4Addr::BROADCAST) {
         return Err(Error::Malformed(format!("{name} has the address {ip}, which nothing can be reached at")));
     }
-    let is_link_local = match ip {
-        IpAddr::V4(ip) => ip.is_link_local(),
-        IpAddr::V6(ip) => ip.is_unicast_link_local(),
-    };
-    if (is_link_local || METADATA.contains(&ip)) && !allow_link_local {
+    if is_local(ip) && !allow_link_local {
         return Err(Error::Denied(format!(
             "{name} has the link-local or metadata address {ip}; `allow_link_local = true` allows such"
         )));
     }
     Ok(ip)
-}
-
-/// Returns the IPv4 address that a translator would reach, where that is one to be refused: `64:ff9b::/96`, RFC 6052.
-fn embedded(ip: IpAddr) -> Option<Ipv4Addr> {
-    let IpAddr::V6(ip) = ip else { return None };
-    let [0x64, 0xff9b, 0, 0, 0, 0, high, low] = ip.segments() else { return None };
-    let inner = Ipv4Addr::from((u32::from(high) << 16) | u32::from(low));
-    (inner.is_link_local() || inner.is_unspecified() || METADATA.contains(&inner.into())).then_some(inner)
 }
 
 #[cfg(test)]

@@ -5,9 +5,10 @@ use std::fmt;
 use std::future::Future;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::FutureExt as _;
@@ -50,6 +51,7 @@ pub struct Server {
     /// Where it listens; stays the same while it is down.
     pub address: SocketAddr,
     mode: watch::Sender<Mode>,
+    listens: Arc<AtomicBool>,
     requests: Arc<Mutex<Vec<String>>>,
     end: watch::Sender<bool>,
     thread: Option<JoinHandle<()>>,
@@ -70,7 +72,8 @@ impl Server {
         let (mode, _) = watch::channel(Mode::Serve);
         let (end, ending) = watch::channel(false);
         let requests = Arc::new(Mutex::new(Vec::new()));
-        let state = State { handler, mode: mode.clone(), requests: requests.clone() };
+        let listens = Arc::new(AtomicBool::new(false));
+        let state = State { handler, mode: mode.clone(), listens: listens.clone(), requests: requests.clone() };
         let (ready, is_ready) = std::sync::mpsc::channel();
         let thread = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -78,7 +81,7 @@ impl Server {
             drop(reserved);
         });
         is_ready.recv().unwrap();
-        Self { address, mode, requests, end, thread: Some(thread) }
+        Self { address, mode, listens, requests, end, thread: Some(thread) }
     }
 
     /// Returns `http://ADDRESS`.
@@ -86,9 +89,14 @@ impl Server {
         format!("http://{}", self.address)
     }
 
-    /// Changes how it behaves, for what is under way too.
+    /// Changes how it behaves, for what is under way too. Returns when it listens again, or no longer does.
     pub fn set(&self, mode: Mode) {
         self.mode.send_replace(mode);
+        let until = Instant::now() + Duration::from_secs(10);
+        while self.listens.load(Ordering::Acquire) == (mode == Mode::Down) {
+            assert!(Instant::now() < until, "the fake server did not become {mode:?}");
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
 
     /// Returns method and target of every request so far, in order, whatever came of it.
@@ -144,6 +152,7 @@ impl<S: futures_util::Stream> futures_util::Stream for SyncStream<S> {
 struct State {
     handler: Handler,
     mode: watch::Sender<Mode>,
+    listens: Arc<AtomicBool>,
     requests: Arc<Mutex<Vec<String>>>,
 }
 
@@ -168,6 +177,7 @@ async fn serve(
         let listening = socket(address);
         listening.listen(1024).unwrap();
         let listener = TcpListener::from_std(listening.into()).unwrap();
+        state.listens.store(true, Ordering::Release);
         if let Some(ready) = ready.take() {
             ready.send(()).unwrap();
         }
@@ -186,6 +196,7 @@ async fn serve(
             }
         }
         drop((listener, connections));
+        state.listens.store(false, Ordering::Release);
         tokio::select! {
             _ = ending.wait_for(|end| *end) => return,
             _ = mode.wait_for(|mode| *mode != Mode::Down) => {}

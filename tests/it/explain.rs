@@ -54,7 +54,7 @@ const CASES: &[Case] = &[
     ("cloudmap", &["GET", "http://web/"], "route 2", &["web"]),
     ("dns", &["GET", "http://web/api/x"], "route 1", &["api"]),
     ("dns", &["GET", "http://web/"], "route 2", &["web"]),
-    ("ecs", &["GET", "http://web/work/1"], "route 2", &["workers"]),
+    ("ecs", &["GET", "http://web/jobs/1"], "route 2", &["workers"]),
     ("ecs", &["GET", "http://web/billing/1"], "route 3", &["billing"]),
     ("failover-and-split", &["GET", "http://api.example.com/reports/7"], "reports", &["reports"]),
     ("failover-and-split", &["GET", "http://api.example.com/v1/x"], "api", &["api", "api-canary"]),

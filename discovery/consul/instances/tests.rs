@@ -124,6 +124,8 @@ fn an_instance_without_an_address_to_connect_to_does_not_take_the_others_away() 
         (entry("bad", "web.example", 80, &[]), "`dns/HOST:PORT`"),
         (entry("bad", "10.0.0.1", 0, &[]), "port 0"),
         (entry("bad", "0.0.0.0", 80, &[]), "all addresses"),
+        // Whoever may register a service must not get at the credentials of the machine.
+        (entry("bad", "169.254.169.254", 80, &[]), "metadata address"),
     ] {
         assert_eq!(read_all(&json!([good, bad]), "").unwrap().len(), 1);
         let error = read_all(&json!([bad]), "").unwrap_err();
