@@ -209,12 +209,13 @@ impl Objects {
         for tracked in self.followed.values_mut() {
             let known = tracked.known.borrow();
             let (answers, failures) = tracked.told;
-            if known.answers > answers && known.failure.is_none() {
-                tracked.discovery.answered();
-            }
             for _ in failures..known.failures {
                 let kind = known.failure.as_ref().map_or("unreachable", |failure| failure.kind);
                 tracked.discovery.failed(kind, now.into_std());
+            }
+            // Behind the failures: what failed and answered between two looks answers now.
+            if known.answers > answers && known.failure.is_none() {
+                tracked.discovery.answered();
             }
             tracked.told = (known.answers, known.failures);
         }

@@ -321,6 +321,10 @@ impl Targets {
         for tracked in self.followed.values_mut() {
             let known = tracked.followed.known.borrow();
             let (told, series) = (&mut tracked.told, &tracked.series);
+            for _ in told.failures..known.failures {
+                series.failed(known.failure.as_ref().map_or("unreachable", |failure| failure.kind), now.into_std());
+            }
+            // Behind the failures: what failed and answered between two looks answers now.
             if known.answers > told.answers && known.failure.is_none() {
                 series.answered();
             } else if known.answers == 0
@@ -329,9 +333,6 @@ impl Targets {
             {
                 series.restored(now.into_std(), age);
                 told.restored = true;
-            }
-            for _ in told.failures..known.failures {
-                series.failed(known.failure.as_ref().map_or("unreachable", |failure| failure.kind), now.into_std());
             }
             series.failures_in_row(known.failure.as_ref().map_or(0, |failure| failure.count));
             told.answers = known.answers;

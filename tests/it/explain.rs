@@ -52,6 +52,8 @@ const CASES: &[Case] = &[
     ("balancing", &["--endpoints", GIVEN, "tcp://database:5432"], "postgres to", &["postgres"]),
     ("cloudmap", &["GET", "http://web/api/x"], "route 1", &["api"]),
     ("cloudmap", &["GET", "http://web/"], "route 2", &["web"]),
+    ("consul", &["GET", "http://web/api/x"], "route 1", &["api"]),
+    ("consul", &["GET", "http://web/"], "route 2", &["web"]),
     ("dns", &["GET", "http://web/api/x"], "route 1", &["api"]),
     ("dns", &["GET", "http://web/"], "route 2", &["web"]),
     ("ecs", &["GET", "http://web/jobs/1"], "route 2", &["workers"]),
