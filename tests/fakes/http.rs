@@ -90,6 +90,7 @@ impl Server {
     }
 
     /// Changes how it behaves, for what is under way too. Returns when it listens again, or no longer does.
+    #[allow(clippy::disallowed_methods, reason = "it polls with a deadline; the server is a thread of its own")]
     pub fn set(&self, mode: Mode) {
         self.mode.send_replace(mode);
         let until = Instant::now() + Duration::from_secs(10);
