@@ -148,7 +148,6 @@ impl Client {
         self.exchange(Method::GET, ask, None).await
     }
 
-    #[allow(dead_code, reason = "registration writes")]
     /// Writes. Not cancel-safe: whether a call that was dropped took effect is not known.
     pub(crate) async fn put(&self, ask: Ask, body: Option<&serde_json::Value>) -> Result<Reply, Error> {
         self.exchange(Method::PUT, ask, body.map(ToString::to_string)).await

@@ -243,7 +243,6 @@ impl Client {
     }
 
     /// Returns the namespace that is meant where none is named: the configured one, else that of the account.
-    #[allow(dead_code, reason = "the reader of routes asks for it")]
     pub(crate) async fn namespace(&self) -> Result<String, Error> {
         match &self.config.namespace {
             Some(namespace) => Ok(namespace.clone()),

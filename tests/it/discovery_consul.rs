@@ -14,6 +14,7 @@ use meshless_discovery::{Address, Backend, Config, ConsulConfig, Endpoint, Targe
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use crate::answering::{answering, wait_for};
 use crate::gateway::{self, Running};
 use crate::plain::{Reply, get, load, origin, try_client, wait_until};
 use crate::real_programs::program;
@@ -135,20 +136,6 @@ fn spawn(program: &std::path::Path, folder: &TempDir, configuration: &str) -> Ch
     let mut command = Command::new(program);
     command.args(["agent", "-dev", "-node=one", "-config-file"]).arg(file).current_dir(folder.path());
     command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap()
-}
-
-fn answering(gateway: &Running) -> BTreeSet<String> {
-    (0..30)
-        .map(|_| {
-            let reply = get(gateway.address("edge"), "a.example", "/");
-            if reply.status == 200 { reply.body } else { reply.header("meshless-error").unwrap_or("?").to_owned() }
-        })
-        .collect()
-}
-
-fn wait_for(gateway: &Running, names: &[&str]) {
-    let expected: BTreeSet<String> = names.iter().map(ToString::to_string).collect();
-    gateway.wait_until(&format!("{names:?} answer"), |gateway| answering(gateway) == expected);
 }
 
 /// A real Consul under the suite's control.

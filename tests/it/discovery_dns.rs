@@ -12,6 +12,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::answering::{answering, wait_for};
 use crate::gateway::{self, Running};
 use crate::plain::{Origin, get, load, origin, origin_at, try_client, wait_until};
 use crate::real_programs::program;
@@ -146,21 +147,6 @@ fn origins(names: &[&str]) -> Vec<Origin> {
             return all;
         }
     }
-}
-
-/// Asks often enough to see every origin that is used.
-fn answering(gateway: &Running) -> BTreeSet<String> {
-    (0..30)
-        .map(|_| {
-            let reply = get(gateway.address("edge"), "a.example", "/");
-            if reply.status == 200 { reply.body } else { reply.header("meshless-error").unwrap_or("?").to_owned() }
-        })
-        .collect()
-}
-
-fn wait_for(gateway: &Running, names: &[&str]) {
-    let expected: BTreeSet<String> = names.iter().map(ToString::to_string).collect();
-    gateway.wait_until(&format!("{names:?} answer"), |gateway| answering(gateway) == expected);
 }
 
 fn entries(gateway: &Running) -> Vec<Value> {

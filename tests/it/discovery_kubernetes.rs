@@ -11,6 +11,7 @@ use meshless_fakes::kubernetes::{Gone, Kubernetes};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use crate::answering::{answering, wait_for};
 use crate::gateway::{self, Running};
 use crate::plain::{Origin, get, load, origin, try_client};
 
@@ -80,21 +81,6 @@ impl Cluster {
         ))
         .start()
     }
-}
-
-/// Asks often enough to see every origin that is used.
-fn answering(gateway: &Running) -> BTreeSet<String> {
-    (0..30)
-        .map(|_| {
-            let reply = get(gateway.address("edge"), "a.example", "/");
-            if reply.status == 200 { reply.body } else { reply.header("meshless-error").unwrap_or("?").to_owned() }
-        })
-        .collect()
-}
-
-fn wait_for(gateway: &Running, names: &[&str]) {
-    let expected: BTreeSet<String> = names.iter().map(ToString::to_string).collect();
-    gateway.wait_until(&format!("{names:?} answer"), |gateway| answering(gateway) == expected);
 }
 
 #[test]

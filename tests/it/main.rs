@@ -64,6 +64,8 @@ mod wire_http1;
 mod wire_http2;
 mod wire_retry;
 
+#[path = "../support/answering.rs"]
+mod answering;
 #[path = "../support/tls.rs"]
 mod authority;
 #[path = "../support/corpus.rs"]
