@@ -1,44 +1,171 @@
-//! Who a peer is, by the certificate that it was verified with.
+//! Who we are: SPIFFE ID, chain, key and trust bundle as one value.
 
-use rustls::pki_types::CertificateDer;
-use webpki::EndEntityCert;
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
-use crate::SpiffeId;
+use async_trait::async_trait;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::sign::CertifiedKey;
+use zeroize::Zeroizing;
 
-/// Returns the SPIFFE ID of a chain that was verified, leaf first.
-///
-/// A certificate with no URI name or with several has none: "An X.509 SVID MUST contain exactly one URI SAN"
-/// (X509-SVID, 2). Nor has one whose name is not in the one form that an ID has.
-#[must_use]
-pub fn spiffe_id(chain: &[CertificateDer<'_>]) -> Option<SpiffeId> {
-    let leaf = EndEntityCert::try_from(chain.first()?).ok()?;
-    let mut names = leaf.valid_uri_names();
-    let only = names.next().filter(|_| names.next().is_none())?;
-    only.parse().ok()
+use crate::verify::{Refused, Verifier};
+use crate::{Leaf, SpiffeId, TrustBundle, provider};
+
+/// The identity of this workload. Its parts never stand alone, so nobody sees a chain beside another's key, or a leaf
+/// beside a bundle that does not know its issuer.
+pub struct Identity {
+    leaf: Leaf,
+    chain: Vec<CertificateDer<'static>>,
+    /// PKCS#8, wiped when it is dropped.
+    key: Zeroizing<Vec<u8>>,
+    certified: Arc<CertifiedKey>,
+    bundle: Arc<TrustBundle>,
+    verifier: Arc<Verifier>,
 }
 
-#[cfg(test)]
-mod tests {
-    use rcgen::{CertificateParams, KeyPair, SanType};
+/// Why parts make no identity.
+#[derive(Debug, thiserror::Error)]
+pub enum IdentityError {
+    /// The bundle or the chain is not what an SVID must be.
+    #[error("{what}: {why}")]
+    Refused {
+        /// `the bundle` or `the chain`.
+        what: &'static str,
+        /// Why.
+        why: Refused,
+    },
+    /// The key is none, or another's.
+    #[error("the key does not fit the chain: {0}")]
+    Key(rustls::Error),
+}
 
-    use super::*;
-
-    fn id(uris: &[&str]) -> Option<String> {
-        let mut params = CertificateParams::new(vec!["a.example".to_owned()]).unwrap();
-        params.subject_alt_names.extend(uris.iter().map(|uri| SanType::URI((*uri).try_into().unwrap())));
-        let certificate = params.self_signed(&KeyPair::generate().unwrap()).unwrap();
-        spiffe_id(&[certificate.der().clone()]).map(|id| id.to_string())
+impl Identity {
+    /// Puts an identity together and checks it as a peer would: `chain` is leaf first, without the root, `key` is PKCS#8.
+    /// An identity that has expired, or is not valid yet, is an error too.
+    pub fn new(
+        chain: Vec<CertificateDer<'static>>,
+        key: Zeroizing<Vec<u8>>,
+        bundle: Arc<TrustBundle>,
+        now: SystemTime,
+    ) -> Result<Self, IdentityError> {
+        let verifier = Verifier::new(&bundle).map_err(|why| IdentityError::Refused { what: "the bundle", why })?;
+        let leaf = verifier.verify(&chain, now).map_err(|why| IdentityError::Refused { what: "the chain", why })?;
+        let der = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.to_vec()));
+        let certified = CertifiedKey::from_der(chain.clone(), der, &provider()).map_err(IdentityError::Key)?;
+        let (certified, verifier) = (Arc::new(certified), Arc::new(verifier));
+        Ok(Self { leaf, chain, key, certified, bundle, verifier })
     }
 
-    #[test]
-    fn the_one_uri_name_is_the_id() {
-        assert_eq!(id(&["spiffe://example.org/svc/web"]).as_deref(), Some("spiffe://example.org/svc/web"));
-        assert_eq!(id(&[]), None);
-        assert_eq!(id(&["https://example.org/"]), None);
-        for other_form in ["spiffe://Example.org/svc/web", "spiffe://example.org/svc/../web", "spiffe://example.org"] {
-            assert_eq!(id(&[other_form]), None, "{other_form}");
+    /// The same leaf and key beside another bundle; an error if the bundle does not know the leaf's issuer.
+    pub fn with_bundle(&self, bundle: Arc<TrustBundle>, now: SystemTime) -> Result<Self, IdentityError> {
+        Self::new(self.chain.clone(), self.key.clone(), bundle, now)
+    }
+
+    /// Returns our SPIFFE ID.
+    #[must_use]
+    pub fn id(&self) -> &SpiffeId {
+        &self.leaf.id
+    }
+
+    /// Returns what the leaf says.
+    #[must_use]
+    pub fn leaf(&self) -> &Leaf {
+        &self.leaf
+    }
+
+    /// Returns the chain, leaf first.
+    #[must_use]
+    pub fn chain(&self) -> &[CertificateDer<'static>] {
+        &self.chain
+    }
+
+    /// Returns the private key, PKCS#8 DER. For those who write it where it is kept; never for a log.
+    #[must_use]
+    pub fn key(&self) -> &[u8] {
+        &self.key
+    }
+
+    /// Returns whom we trust.
+    #[must_use]
+    pub fn bundle(&self) -> &Arc<TrustBundle> {
+        &self.bundle
+    }
+
+    /// Returns what peers are checked by.
+    #[must_use]
+    pub fn verifier(&self) -> &Arc<Verifier> {
+        &self.verifier
+    }
+
+    pub(crate) fn certified(&self) -> &Arc<CertifiedKey> {
+        &self.certified
+    }
+
+    /// Returns when to renew: at half of the lifetime, 10 % of it sooner or later. `luck` is from 0 to 1.
+    #[must_use]
+    pub fn renew_at(&self, luck: f64) -> SystemTime {
+        let lifetime = self.leaf.not_after.duration_since(self.leaf.not_before).unwrap_or_default();
+        let share = (luck.clamp(0.0, 1.0) - 0.5).mul_add(0.2, 0.5);
+        self.leaf.not_before + lifetime.mul_f64(share)
+    }
+
+    /// Returns how long the leaf is still valid; zero once it has expired.
+    #[must_use]
+    pub fn left(&self, now: SystemTime) -> Duration {
+        self.leaf.not_after.duration_since(now).unwrap_or_default()
+    }
+}
+
+/// The key stays out of every output.
+impl fmt::Debug for Identity {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Identity")
+            .field("leaf", &self.leaf)
+            .field("bundle_sequence", &self.bundle.sequence)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Waits until who we are changed, then returns all of it. The first call answers as soon as there is an identity.
+///
+/// Like a source of endpoints: all or nothing, no retry, no spawn. The one runner deals with failure.
+#[async_trait]
+pub trait IdentitySource: fmt::Debug + Send {
+    /// Returns the next identity.
+    async fn next(&mut self) -> Result<Arc<Identity>, SourceError>;
+}
+
+/// Why an identity source has no answer, by what the caller can do.
+#[derive(Debug, thiserror::Error)]
+pub enum SourceError {
+    /// The authority refuses us: asking again the same way will not help soon.
+    #[error("the authority refuses: {0}")]
+    Denied(String),
+    /// What came cannot be used.
+    #[error("{0}")]
+    Malformed(String),
+    /// Too often; ask again after this time.
+    #[error("the authority asks for patience")]
+    Throttled {
+        /// How long.
+        retry_after: Option<Duration>,
+    },
+    /// Nobody answers.
+    #[error("{0}")]
+    Unreachable(String),
+}
+
+impl SourceError {
+    /// Returns the word in metrics.
+    #[must_use]
+    pub fn label(&self) -> &'static str {
+        match self {
+            Self::Denied(_) => "denied",
+            Self::Malformed(_) => "malformed",
+            Self::Throttled { .. } => "throttled",
+            Self::Unreachable(_) => "unreachable",
         }
-        assert_eq!(id(&["spiffe://example.org/svc/web", "spiffe://example.org/svc/admin"]), None);
-        assert_eq!(spiffe_id(&[]), None);
     }
 }

@@ -1,18 +1,35 @@
-//! Who we are, and who others are: TLS from given certificates. Identities and the authority have their place here.
+//! Who we are, and who others are: SPIFFE IDs, identities, the authority that issues them, TLS that shows and checks them.
 //!
-//! A leaf of the workspace. It reads PEM files and builds rustls configurations; it opens no socket.
+//! ```text
+//! attest ──proof──► authority ──chain──► Identity ──► Mesh ──► handshakes of both sides
+//!                      └─► TrustBundle ─────┘           └─► Verifier: who the peer is
+//! ```
+//!
+//! A leaf of the workspace.
 
+pub mod attest;
+pub mod authority;
+mod bundle;
 mod error;
 mod identity;
+mod mesh;
+mod peer;
 mod pem;
 mod provider;
 mod resolve;
 mod spiffe;
+mod svid;
 mod tls;
+mod verify;
 
+pub use bundle::{REFRESH_HINT, TrustBundle};
 pub use error::Error;
-pub use identity::spiffe_id;
+pub use identity::{Identity, IdentityError, IdentitySource, SourceError};
+pub use mesh::{Mesh, MeshClient, MeshServer, NoIdentity};
+pub use peer::spiffe_id;
 pub use pem::{Anchors, KeyFiles};
 pub use provider::provider;
 pub use spiffe::{MAX_ID, MAX_TRUST_DOMAIN, SpiffeError, SpiffeId, TrustDomain};
+pub use svid::{Leaf, leaf};
 pub use tls::{Server, client, server};
+pub use verify::{MAX_CHAIN, Refused, Verifier};

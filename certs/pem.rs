@@ -83,3 +83,21 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
 fn read(path: &Path) -> Result<Vec<u8>, Error> {
     fs::read(path).map_err(|source| Error::Unreadable { path: path.to_owned(), source })
 }
+
+/// Returns certificates as PEM, in order.
+pub(crate) fn encode_chain(chain: &[CertificateDer<'_>]) -> String {
+    chain.iter().map(|certificate| encode("CERTIFICATE", certificate)).collect()
+}
+
+/// Returns one PEM block (RFC 7468): lines of 64 characters.
+pub(crate) fn encode(label: &str, der: &[u8]) -> String {
+    use base64::Engine as _;
+    let text = base64::engine::general_purpose::STANDARD.encode(der);
+    let mut pem = format!("-----BEGIN {label}-----\n");
+    for line in text.as_bytes().chunks(64) {
+        pem.push_str(std::str::from_utf8(line).unwrap_or_default());
+        pem.push('\n');
+    }
+    pem.push_str(&format!("-----END {label}-----\n"));
+    pem
+}

@@ -4,7 +4,9 @@
 //! has not carry `x-later` in the schema (`x-later-values` for single values of an enumeration, `x-later-unless` for
 //! the one value that says what is done anyway), and are refused with what to do. Unknown keys are refused.
 
+mod ca;
 mod discovery;
+mod identity;
 mod listener;
 mod process;
 mod register;
@@ -17,14 +19,13 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+pub use ca::{Attestor, Ca, CaAllow, CaLimits};
 pub use discovery::{ConsulConsistency, Discovery, DiscoveryType, DnsFamily, KubernetesAddresses};
+pub use identity::{Attest, Authority, AuthorityFiles, Identity};
 pub use listener::{
     Allow, CertifiedKey, ControlFrames, Listener, ListenerLimits, ListenerProtocol, ListenerTls, TlsMode,
 };
-pub use process::{
-    AccessLog, Admin, Attestor, Authority, AuthorityFiles, Ca, CaAllow, Identity, Name, Node, Platform, Shutdown,
-    Telemetry, Traces,
-};
+pub use process::{AccessLog, Admin, Name, Node, Platform, Shutdown, Telemetry, Traces};
 pub use register::{CheckedBy, Register, RegisterCheck, RegisterCheckType};
 pub use resilience::{Breaker, Classify, Health, HealthType};
 pub use route::{

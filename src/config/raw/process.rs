@@ -1,4 +1,4 @@
-//! `[node]`, `[admin]`, `[telemetry]`, `[shutdown]`, and the tables that later builds know.
+//! `[node]`, `[admin]`, `[names]`, `[telemetry]` and `[shutdown]`.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -111,83 +111,4 @@ pub struct Name {
     /// Target expression in which the captures of `match` may stand, such as `consul/{service}[tag={env}]`; never in the
     /// place of a backend, nor in `static/` or `dns/`. Required.
     pub target: Option<String>,
-}
-
-/// A certificate authority.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct Ca {
-    /// Where it listens.
-    pub listen: Option<String>,
-    /// Lifetime of a leaf.
-    pub leaf_ttl: Option<Period>,
-    /// Who gets which identity.
-    pub allow: Option<Vec<CaAllow>>,
-}
-
-/// Who gets which identity.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct CaAllow {
-    /// Who attests.
-    pub attestor: Option<Attestor>,
-    /// Namespace in Kubernetes.
-    pub namespace: Option<String>,
-    /// Service account in Kubernetes.
-    pub service_account: Option<String>,
-    /// Path of the identity, such as `/svc/api`.
-    pub id: Option<String>,
-}
-
-/// How an identity is attested.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-#[allow(missing_docs, reason = "they are named as the methods are")]
-pub enum Attestor {
-    Auto,
-    AwsIam,
-    Ec2,
-    JoinToken,
-    Kubernetes,
-    X509,
-}
-
-/// The identity of this workload.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct Identity {
-    /// Trust domain of the SPIFFE ID.
-    pub trust_domain: Option<String>,
-    /// URL of the authority, `embedded`, or files that another agent writes.
-    pub authority: Option<Authority>,
-    /// Certificates of the authority.
-    pub authority_bundle: Option<PathBuf>,
-    /// Pin of the authority, `sha256:…`.
-    pub authority_pin: Option<String>,
-    /// How this workload is attested.
-    pub attest: Option<Attestor>,
-    /// File of the join token.
-    pub token_file: Option<PathBuf>,
-}
-
-/// Who issues the identity.
-#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
-#[serde(untagged)]
-pub enum Authority {
-    /// URL, or `embedded`.
-    Url(String),
-    /// Files that another agent writes.
-    Files(AuthorityFiles),
-}
-
-/// Files that another agent writes.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct AuthorityFiles {
-    /// Chain, leaf first.
-    pub chain: Option<PathBuf>,
-    /// Private key.
-    pub key: Option<PathBuf>,
-    /// Trust bundle.
-    pub bundle: Option<PathBuf>,
 }
