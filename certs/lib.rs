@@ -21,6 +21,7 @@ mod spiffe;
 mod svid;
 mod tls;
 mod verify;
+mod write;
 
 pub use bundle::{REFRESH_HINT, TrustBundle};
 pub use error::Error;
@@ -33,3 +34,4 @@ pub use spiffe::{MAX_ID, MAX_TRUST_DOMAIN, SpiffeError, SpiffeId, TrustDomain};
 pub use svid::{Leaf, leaf};
 pub use tls::{Server, client, server};
 pub use verify::{MAX_CHAIN, Refused, Verifier};
+pub use write::{FILES, WriteError, write};
