@@ -1,6 +1,7 @@
 //! From what is written to what is right: reads all layers, checks structure and meaning, reports everything at once.
 
 mod actions;
+mod allow;
 mod balance;
 mod discovery;
 mod health;
@@ -144,6 +145,7 @@ impl Check<'_> {
         self.addresses(admin.as_ref(), &listeners);
         self.reach(raw, &listeners, &routes);
         self.names_reach(&names, &listeners);
+        self.allow_holds(raw, &listeners);
         let telemetry = self.telemetry(raw.telemetry.as_ref(), &node);
         let shutdown = process::shutdown(raw.shutdown.as_ref());
         let place = register::Place { node: &node, discovery: &discovery, listeners: &listeners, services: &services };

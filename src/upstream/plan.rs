@@ -14,6 +14,7 @@ use meshless_discovery::Target;
 use self::actions::{Actions, Limiters, MirrorPlan};
 use super::logical::{Backends, Logical};
 use super::tree::Tree;
+use crate::authorize::Allow;
 use crate::config::{Config, Hedge, Mirror, Policies, Retry, RetryOverlay, Route, RouteAction, UpstreamTls};
 use crate::route::{Captures, Facts, Lost, Router};
 use crate::target::{Expression, Node, Split, Term};
@@ -60,6 +61,8 @@ pub(crate) struct TlsClient {
 pub(crate) struct ListenerPlan {
     /// Everything goes here, instead of routes.
     pub(crate) to: Option<RoutePlan>,
+    /// Who may do what; `None`: whoever TLS lets in.
+    pub(crate) allow: Option<Box<Allow>>,
     router: Router,
     routes: Vec<RoutePlan>,
 }
@@ -187,7 +190,9 @@ impl Plan {
                 })
                 .collect();
             let routes = fitting.iter().map(|route| builder.route(route)).collect();
-            let plan = ListenerPlan { to, router: Router::new(fitting.iter().map(|route| &route.matches)), routes };
+            let router = Router::new(fitting.iter().map(|route| &route.matches));
+            let allow = Allow::new(listener).map(Box::new);
+            let plan = ListenerPlan { to, allow, router, routes };
             listeners.insert(listener.name.clone(), Arc::new(plan));
         }
         let tls = builder.client(&config.defaults);
