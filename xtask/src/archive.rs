@@ -1,7 +1,8 @@
-//! A real Consul: the package of Debian bullseye, the last one that Debian has.
+//! Programs of Debian's archive that the machine's release may not have, or that must not be installed: each of them
+//! would start a server.
 //!
-//! It is fetched by apt with a configuration of its own, from the mirror that the machine uses anyway, and unpacked into
-//! the cache: nothing is installed, and what apt knows about the machine stays as it is.
+//! They are fetched by apt with a configuration of its own, from the mirror that the machine uses anyway, and unpacked
+//! into the cache: nothing is installed, and what apt knows about the machine stays as it is.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,34 +12,84 @@ use anyhow::Context as _;
 
 use crate::{process, workspace};
 
-/// The release of Debian that has it.
-const SUITE: &str = "bullseye";
+/// A package with a program that is wanted.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Package {
+    /// Name of the package.
+    package: &'static str,
+    /// Name of the program, in `/usr/bin`.
+    pub(crate) program: &'static str,
+    /// The upstream version; Debian adds a revision.
+    pub(crate) version: &'static str,
+    /// The release of Debian that has it.
+    suite: &'static str,
+}
 
-/// The upstream version; Debian adds a revision.
-pub(crate) const VERSION: &str = "1.8.7";
+/// A real Consul: the last one that Debian has.
+pub(crate) const CONSUL: Package =
+    Package { package: "consul", program: "consul", version: "1.8.7", suite: "bullseye" };
+
+/// What a real API server keeps its objects in; the oldest that Kubernetes 1.33 takes is 3.4.
+pub(crate) const ETCD: Package =
+    Package { package: "etcd-server", program: "etcd", version: "3.4.23", suite: "bookworm" };
 
 /// Debian's keys, which sign the release.
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
-/// Returns the program, which is fetched on first use: 12 MB and an index.
-pub(crate) fn program() -> anyhow::Result<PathBuf> {
-    let folder = workspace::cache()?.join(format!("consul-{VERSION}"));
-    let (program, whole) = (folder.join("usr/bin/consul"), folder.join("complete"));
-    if !whole.exists() {
-        anyhow::ensure!(
-            process::find("apt-get").is_some(),
-            "it comes from Debian's archive: install apt, or use Debian"
-        );
-        if folder.exists() {
-            fs::remove_dir_all(&folder).context("remove a half-fetched Consul")?;
+impl Package {
+    /// Returns the program, which is fetched on first use: some megabytes and an index.
+    pub(crate) fn unpacked(&self) -> anyhow::Result<PathBuf> {
+        let Self { program, version, suite, .. } = self;
+        let folder = workspace::cache()?.join(format!("{program}-{version}"));
+        let (path, whole) = (folder.join("usr/bin").join(program), folder.join("complete"));
+        if !whole.exists() {
+            anyhow::ensure!(
+                process::find("apt-get").is_some(),
+                "it comes from Debian's archive: install apt, or use Debian"
+            );
+            if folder.exists() {
+                fs::remove_dir_all(&folder).with_context(|| format!("remove a half-fetched {program}"))?;
+            }
+            let mirror = mirror()?;
+            println!("  fetch {program} {version} ({suite})");
+            self.fetch(&mirror, &folder)?;
+            // Consul has a command for it alone, etcd an option alone; both know `--version`.
+            process::output(Command::new(&path).arg("--version"))?;
+            fs::write(&whole, b"").with_context(|| format!("mark {program} as complete"))?;
         }
-        let mirror = mirror()?;
-        println!("  fetch consul {VERSION} ({SUITE})");
-        fetch(&mirror, &folder)?;
-        process::output(Command::new(&program).arg("version"))?;
-        fs::write(&whole, b"").context("mark Consul as complete")?;
+        Ok(path)
     }
-    Ok(program)
+
+    fn fetch(&self, mirror: &str, folder: &Path) -> anyhow::Result<()> {
+        let apt = folder.join("apt");
+        for name in ["lists/partial", "cache/archives/partial"] {
+            fs::create_dir_all(apt.join(name)).with_context(|| format!("create {name} for apt"))?;
+        }
+        fs::write(apt.join("status"), b"").context("write a status for apt")?;
+        let source = format!("deb [signed-by={KEYRING}] {mirror} {} main\n", self.suite);
+        fs::write(apt.join("sources.list"), source).context("write a source for apt")?;
+        let run = |arguments: &[&str]| {
+            let mut command = Command::new("apt-get");
+            for (option, value) in [
+                ("Dir::Etc::sourcelist", apt.join("sources.list")),
+                ("Dir::Etc::sourceparts", "/dev/null".into()),
+                ("Dir::State::lists", apt.join("lists")),
+                ("Dir::State::status", apt.join("status")),
+                ("Dir::Cache", apt.join("cache")),
+            ] {
+                command.arg("-o").arg(format!("{option}={}", value.display()));
+            }
+            // Without a user of its own apt could not write below a home.
+            command.args(["-o", "APT::Sandbox::User=root", "-qq"]).args(arguments).current_dir(&apt);
+            process::output(&mut command)
+        };
+        run(&["update"])?;
+        run(&["download", &format!("{}={}*", self.package, self.version)])?;
+        let package = fs::read_dir(&apt).context("look for the package")?.filter_map(|entry| Some(entry.ok()?.path()));
+        let package = package.into_iter().find(|path| path.extension().is_some_and(|end| end == "deb"));
+        process::output(Command::new("dpkg").arg("-x").arg(package.context("apt fetched no package")?).arg(folder))?;
+        fs::remove_dir_all(&apt).context("remove what apt left")
+    }
 }
 
 /// Returns where the machine has Debian's archive from.
@@ -55,37 +106,6 @@ fn choose(targets: &str) -> Option<String> {
         let is_debian = uri.trim_end_matches('/').ends_with("/debian") && !release.contains("security");
         (created_by == "Packages" && component == "main" && is_debian).then(|| uri.to_owned())
     })
-}
-
-fn fetch(mirror: &str, folder: &Path) -> anyhow::Result<()> {
-    let apt = folder.join("apt");
-    for name in ["lists/partial", "cache/archives/partial"] {
-        fs::create_dir_all(apt.join(name)).with_context(|| format!("create {name} for apt"))?;
-    }
-    fs::write(apt.join("status"), b"").context("write a status for apt")?;
-    let source = format!("deb [signed-by={KEYRING}] {mirror} {SUITE} main\n");
-    fs::write(apt.join("sources.list"), source).context("write a source for apt")?;
-    let run = |arguments: &[&str]| {
-        let mut command = Command::new("apt-get");
-        for (option, value) in [
-            ("Dir::Etc::sourcelist", apt.join("sources.list")),
-            ("Dir::Etc::sourceparts", "/dev/null".into()),
-            ("Dir::State::lists", apt.join("lists")),
-            ("Dir::State::status", apt.join("status")),
-            ("Dir::Cache", apt.join("cache")),
-        ] {
-            command.arg("-o").arg(format!("{option}={}", value.display()));
-        }
-        // Without a user of its own apt could not write below a home.
-        command.args(["-o", "APT::Sandbox::User=root", "-qq"]).args(arguments).current_dir(&apt);
-        process::output(&mut command)
-    };
-    run(&["update"])?;
-    run(&["download", &format!("consul={VERSION}*")])?;
-    let package = fs::read_dir(&apt).context("look for the package")?.filter_map(|entry| Some(entry.ok()?.path()));
-    let package = package.into_iter().find(|path| path.extension().is_some_and(|end| end == "deb"));
-    process::output(Command::new("dpkg").arg("-x").arg(package.context("apt fetched no package")?).arg(folder))?;
-    fs::remove_dir_all(&apt).context("remove what apt left")
 }
 
 #[cfg(test)]
