@@ -11,6 +11,7 @@ pub mod attest;
 pub mod authority;
 mod bundle;
 mod error;
+mod files;
 mod identity;
 mod mesh;
 mod peer;
@@ -24,6 +25,7 @@ mod verify;
 
 pub use bundle::{REFRESH_HINT, TrustBundle};
 pub use error::Error;
+pub use files::{FilesSource, IdentityFiles};
 pub use identity::{Identity, IdentityError, IdentitySource, SourceError};
 pub use mesh::{Mesh, MeshClient, MeshServer, NoIdentity};
 pub use peer::spiffe_id;

@@ -97,6 +97,17 @@ impl FromStr for Expression {
     }
 }
 
+/// Tells whether a target is the application beside us: addresses of this machine that no network carries.
+pub(crate) fn is_beside_us(target: &meshless_discovery::Target) -> bool {
+    let is_local = |address: &meshless_discovery::Address| match address {
+        meshless_discovery::Address::Tcp(address) => address.ip().to_canonical().is_loopback(),
+        meshless_discovery::Address::Unix(_) => true,
+    };
+    target.backend == "static"
+        && meshless_discovery::written(target)
+            .is_ok_and(|snapshot| snapshot.endpoints().iter().all(|endpoint| is_local(&endpoint.address)))
+}
+
 /// Says whether a text can name a service or a backend: `[a-z0-9][a-z0-9._-]*`, at most 253 bytes.
 pub fn is_name(text: &str) -> bool {
     text.len() <= 253

@@ -1,5 +1,6 @@
 mod balance;
 mod hostile;
+mod identity;
 mod names;
 #[cfg(feature = "consul")]
 mod register;
