@@ -28,7 +28,7 @@ pub use error::Error;
 pub use files::{FilesSource, IdentityFiles};
 pub use identity::{Identity, IdentityError, IdentitySource, SourceError};
 pub use mesh::{Mesh, MeshClient, MeshServer, NoIdentity};
-pub use peer::spiffe_id;
+pub use peer::{fingerprint, spiffe_id};
 pub use pem::{Anchors, KeyFiles};
 pub use provider::provider;
 pub use spiffe::{MAX_ID, MAX_TRUST_DOMAIN, SpiffeError, SpiffeId, TrustDomain};

@@ -103,9 +103,11 @@ pub(crate) fn is_beside_us(target: &meshless_discovery::Target) -> bool {
         meshless_discovery::Address::Tcp(address) => address.ip().to_canonical().is_loopback(),
         meshless_discovery::Address::Unix(_) => true,
     };
-    target.backend == "static"
-        && meshless_discovery::written(target)
-            .is_ok_and(|snapshot| snapshot.endpoints().iter().all(|endpoint| is_local(&endpoint.address)))
+    let written = || meshless_discovery::written(&meshless_discovery::Config::Static, target)?.ok();
+    let all_local = |snapshot: meshless_discovery::Snapshot| {
+        snapshot.endpoints().iter().all(|endpoint| is_local(&endpoint.address))
+    };
+    target.backend == "static" && written().is_some_and(all_local)
 }
 
 /// Says whether a text can name a service or a backend: `[a-z0-9][a-z0-9._-]*`, at most 253 bytes.

@@ -117,6 +117,14 @@ pub enum UpstreamTls {
     },
 }
 
+impl UpstreamTls {
+    /// Tells whether it shows the identity of this workload.
+    #[must_use]
+    pub fn is_mesh(&self) -> bool {
+        matches!(self, Self::Mesh { .. })
+    }
+}
+
 fn ids<S: Serializer>(ids: &[SpiffeId], serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_seq(ids.iter().map(SpiffeId::as_str))
 }
@@ -205,7 +213,7 @@ impl std::fmt::Display for RetryOn {
 }
 
 impl Serialize for RetryOn {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
     }
 }

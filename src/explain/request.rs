@@ -160,7 +160,7 @@ impl<'a> Asked<'a> {
             failure = normalise_path(&mut parts).err();
             let hops = headers::hops(&parts.headers);
             let is_encrypted = way.scheme == Scheme::Https;
-            let sender = headers::Sender { address: Some(address), tls: is_encrypted };
+            let sender = headers::Sender { address: Some(address), tls: is_encrypted, certificate: None };
             let version = if is_grpc { Version::HTTP_2 } else { Version::HTTP_11 };
             let claims = if listener.overrides { headers::Claims::Keep } else { headers::Claims::Strip };
             headers::rewrite_request(&mut parts.headers, sender, version, is_upgrade, claims, || MADE);
