@@ -37,7 +37,7 @@ use self::listener::Chosen;
 use self::request::{Asked, Way};
 use crate::authorize::Asked::{Bytes, Request};
 use crate::balance;
-use crate::config::{Config, Listener, ListenerTls};
+use crate::config::{Config, Listener};
 use crate::proxy::destination::{Destination, Found, Seeker};
 use crate::proxy::failure::Failure;
 use crate::resilience::deadline::Deadline;
@@ -274,9 +274,4 @@ fn others(others: &[&Listener], facts: &Facts<'_>, situation: &Situation<'_>) ->
             ))
         })
         .collect()
-}
-
-/// Tells whether a listener verifies who its clients are.
-fn knows_identities(listener: &Listener) -> bool {
-    matches!(&listener.tls, ListenerTls::Server { client_ca: Some(_), .. })
 }

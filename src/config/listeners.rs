@@ -55,6 +55,8 @@ pub enum ListenerProtocol {
 pub enum ListenerTls {
     /// Clear text.
     Off,
+    /// Mesh TLS, or clear text: what comes so is counted by source.
+    Permissive,
     /// TLS by given certificates.
     Server {
         /// At least one; chosen by SNI, the first one where nothing fits.
@@ -62,6 +64,38 @@ pub enum ListenerTls {
         /// Client certificates must be signed by one of these, in PEM.
         client_ca: Option<PathBuf>,
     },
+    /// Mesh TLS: every client shows an identity of the trust domain.
+    Strict,
+}
+
+impl ListenerTls {
+    /// Tells whether it shows the identity of this workload.
+    #[must_use]
+    pub fn is_mesh(&self) -> bool {
+        matches!(self, Self::Permissive | Self::Strict)
+    }
+
+    /// Tells whether nobody comes in without a certificate.
+    #[must_use]
+    pub fn needs_certificates(&self) -> bool {
+        matches!(self, Self::Strict | Self::Server { client_ca: Some(_), .. })
+    }
+
+    /// Tells whether some who come in have shown a certificate.
+    #[must_use]
+    pub fn knows_identities(&self) -> bool {
+        self.needs_certificates() || self.is_mesh()
+    }
+
+    /// Tells whether what comes in this way, by TLS or in clear text, is taken.
+    #[must_use]
+    pub fn takes(&self, encrypted: bool) -> bool {
+        match self {
+            Self::Off => !encrypted,
+            Self::Permissive => true,
+            Self::Server { .. } | Self::Strict => encrypted,
+        }
+    }
 }
 
 /// Limits and timeouts of a listener. The defaults are those of the security paper, §1.

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwap;
 use arc_swap::cache::Cache;
@@ -25,9 +25,11 @@ use crate::follow::removals::Standing;
 use crate::listener::Shared;
 use crate::resilience::memory::{Level, Pressure};
 use crate::telemetry::WorkerTelemetry;
+use crate::telemetry::rarely::Rarely;
 use crate::telemetry::access_log::Record;
 use crate::telemetry::metrics::{Counter, ListenerSeries, RequestSeries, WorkerMetrics};
 use crate::telemetry::traces::Tracer;
+use crate::trust::{Bond, Terms, Trust};
 use crate::upstream::live::Wanted;
 use crate::upstream::plan::{MIRROR, Plan};
 use crate::upstream::pool::{Pools, Series};
@@ -44,6 +46,8 @@ type ListenerAndService = (Arc<str>, Arc<str>);
 pub(crate) struct WorkerContext {
     table: RefCell<Cache<Arc<ArcSwap<Table>>, Arc<Table>>>,
     pools: Rc<Pools>,
+    trust: Rc<Trust>,
+    rarely: Rarely,
     telemetry: WorkerTelemetry,
     random: RefCell<fastrand::Rng>,
     epoch: Instant,
@@ -69,12 +73,16 @@ impl WorkerContext {
         held_failed: mpsc::UnboundedSender<HeldFailed>,
         wanted: mpsc::Sender<Wanted>,
         pressure: Arc<Pressure>,
+        terms: Arc<Terms>,
     ) -> Rc<Self> {
         let mut random = random;
+        let trust = Trust::new(terms, telemetry.metrics.clone());
         let ids = Cell::new(random.u64(..));
         Rc::new(Self {
             table: RefCell::new(Cache::new(table)),
-            pools: Rc::default(),
+            pools: Pools::new(trust.clone()),
+            trust,
+            rarely: Rarely::default(),
             telemetry,
             random: RefCell::new(random),
             epoch,
@@ -103,6 +111,16 @@ impl WorkerContext {
     /// Returns how short memory is.
     pub(crate) fn memory(&self) -> Level {
         self.pressure.level()
+    }
+
+    /// Returns the connections that live as long as their peers are trusted.
+    pub(crate) fn trust(&self) -> &Rc<Trust> {
+        &self.trust
+    }
+
+    /// Returns what was said lately of what peers can make happen at will.
+    pub(crate) fn rarely(&self) -> &Rarely {
+        &self.rarely
     }
 
     pub(crate) fn pools(&self) -> &Rc<Pools> {
@@ -182,6 +200,7 @@ impl WorkerContext {
             tracing::info!(target: "audit", left_out, "Denials were left out of this log.");
         }
         let table = self.table();
+        self.trust.sweep(SystemTime::now(), now);
         self.pools.sweep(&table.upstreams, now);
     }
 
@@ -205,12 +224,17 @@ impl WorkerContext {
 /// What is known of a connection that came by TLS.
 #[derive(Debug)]
 pub(crate) struct Encrypted {
-    /// What its handshake was made with.
-    pub(crate) server: Arc<meshless_certs::Server>,
+    /// The certificates that its own was chosen from, by name; `None`: it was our identity.
+    pub(crate) server: Option<Arc<meshless_certs::Server>>,
     /// The name that the client asked for.
     pub(crate) name: Option<String>,
     /// The SPIFFE ID in the certificate that the client was verified by.
     pub(crate) identity: Option<SpiffeId>,
+    /// What requests say of the client, in `x-forwarded-client-cert`.
+    pub(crate) certificate: Option<HeaderValue>,
+    /// Ends the connection when the client is trusted no longer; of mesh TLS.
+    #[allow(dead_code, reason = "the connection is watched while it is there")]
+    pub(crate) bond: Option<Rc<Bond>>,
 }
 
 /// What requests of one client connection share.
@@ -255,7 +279,7 @@ impl Session {
     /// Tells whether a host belongs to another certificate of the listener than the one that the client was shown: it
     /// came by the way of one site, and asks for another.
     pub(super) fn misdirects(&self, host: &str) -> bool {
-        let Some(Encrypted { server, name: Some(name), .. }) = &self.tls else { return false };
+        let Some(Encrypted { server: Some(server), name: Some(name), .. }) = &self.tls else { return false };
         server.misdirects(name, crate::route::without_port(host))
     }
 
@@ -294,8 +318,9 @@ impl Session {
         self.tls.as_ref()?.identity.as_ref().map(SpiffeId::as_str)
     }
 
-    pub(super) fn sender(&self) -> Sender {
-        Sender { address: self.client, tls: self.tls.is_some() }
+    pub(super) fn sender(&self) -> Sender<'_> {
+        let certificate = self.tls.as_ref().and_then(|tls| tls.certificate.as_ref());
+        Sender { address: self.client, tls: self.tls.is_some(), certificate }
     }
 
     /// Returns what is counted for the listener besides requests.

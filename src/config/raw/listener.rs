@@ -55,7 +55,8 @@ pub enum ListenerProtocol {
 #[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ListenerTls {
-    /// `off`, or `server` with certificates. Required.
+    /// `off`; `strict`: mesh TLS, every client shows an identity of the trust domain; `permissive`: that, or clear text, which
+    /// is counted; `server`: TLS by the certificates that are given. Required.
     pub mode: Option<TlsMode>,
     /// For `server`: certificate chain, a PEM file, leaf first; with `key`.
     pub cert: Option<PathBuf>,
@@ -70,7 +71,6 @@ pub struct ListenerTls {
 /// How a listener does TLS.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
-#[schemars(extend("x-later-values" = ["strict", "permissive"]))]
 #[allow(missing_docs, reason = "the words say it")]
 pub enum TlsMode {
     Off,

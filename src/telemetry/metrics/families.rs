@@ -14,8 +14,10 @@ macro_rules! family {
 }
 
 mod discovery;
+mod identity;
 
 pub use discovery::*;
+pub use identity::*;
 
 family!(
     REQUESTS,
@@ -458,6 +460,11 @@ pub fn all() -> Vec<Description> {
         DISCOVERY_CALLS.describe(),
         LIVE_NAMES.describe(),
         NAMES_REFUSED.describe(),
+        IDENTITY_EXPIRATION.describe(),
+        IDENTITY_REFRESHES.describe(),
+        IDENTITY_FAILURES.describe(),
+        PLAINTEXT_CONNECTIONS.describe(),
+        PEERS_LOST.describe(),
         ENDPOINTS.describe(),
         ENDPOINT_IN_FLIGHT.describe(),
         ENDPOINT_LATENCY.describe(),
@@ -507,7 +514,8 @@ mod tests {
     #[test]
     fn names_keep_to_the_conventions_of_prometheus() {
         for description in all() {
-            let is_counter = description.kind == "counter";
+            // Linkerd 2 names one counter otherwise, and its dashboards look for that.
+            let is_counter = description.kind == "counter" && description.name != IDENTITY_REFRESHES.name;
             assert_eq!(description.name.ends_with("_total"), is_counter, "{}", description.name);
             assert!(description.help.ends_with('.'), "{}", description.name);
         }

@@ -4,7 +4,7 @@
 //! plain stores: one when a request begins, three when it ends. What differs from reply to reply (status, reason) is
 //! found in a short list that belongs to the handle: no hash, no string is made.
 
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -89,6 +89,12 @@ impl WorkerMetrics {
         self.registry.counter(&families::MIRRORS, [route, result])
     }
 
+    /// A connection ends because of the certificate of its peer: of a client (`src`) or an endpoint (`dst`). It is rare enough
+    /// to be looked up.
+    pub fn peer_lost(&self, peer: &'static str, reason: &'static str) {
+        self.registry.shared_counter(&families::PEERS_LOST, [peer, reason]).increment();
+    }
+
     /// Returns what is counted for a listener besides requests.
     pub fn listener(&self, listener: &str) -> Rc<ListenerSeries> {
         Rc::new(ListenerSeries {
@@ -96,6 +102,9 @@ impl WorkerMetrics {
             refused: ByReason::new(&self.registry, &families::REFUSED, listener),
             http: Authorized::new(&self.registry, &families::HTTP_ALLOWED, &families::HTTP_DENIED, listener),
             tcp: Authorized::new(&self.registry, &families::TCP_ALLOWED, &families::TCP_DENIED, listener),
+            plaintext: OnceCell::new(),
+            registry: Arc::clone(&self.registry),
+            listener: listener.into(),
         })
     }
 
@@ -339,12 +348,31 @@ pub struct ListenerSeries {
     refused: ByReason,
     http: Authorized,
     tcp: Authorized,
+    /// Made when a connection in clear text comes to a listener that counts them.
+    plaintext: OnceCell<Counter>,
+    registry: Arc<Registry>,
+    listener: Box<str>,
 }
 
 impl ListenerSeries {
     /// A request was refused as malformed.
     pub fn malformed(&self, label: &'static str) {
         self.malformed.increment(label);
+    }
+
+    /// A connection in clear text was let in where certificates are wished for.
+    pub fn plaintext(&self) {
+        self.plaintext_counter().increment();
+    }
+
+    /// Lists that counter from the start, so that nothing is a number too.
+    pub fn counts_plaintext(&self) {
+        self.plaintext_counter();
+    }
+
+    fn plaintext_counter(&self) -> &Counter {
+        let make = || self.registry.counter(&families::PLAINTEXT_CONNECTIONS, [&*self.listener]);
+        self.plaintext.get_or_init(make)
     }
 
     /// A connection was closed before a request.
