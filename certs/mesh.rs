@@ -227,3 +227,6 @@ impl MeshClient {
         Ok(Built { generation: current.generation, config: Arc::new(config), door })
     }
 }
+
+#[cfg(test)]
+mod tests;

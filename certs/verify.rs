@@ -126,6 +126,7 @@ impl Verifier {
             return Err(Refused::TooLong(chain.len()));
         }
         let leaf = svid::leaf(first)?;
+        EndEntityCert::try_from(first).map_err(|error| Refused::of(&error))?;
         // Two parsers read the leaf, one for its name and one for its signature: they must agree.
         if spiffe_id(chain).as_ref() != Some(&leaf.id) {
             return Err(Refused::Malformed);
