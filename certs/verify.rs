@@ -6,9 +6,10 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
+use ring::digest::{Context, Digest, SHA256, digest};
 use rustls::pki_types::{CertificateDer, TrustAnchor, UnixTime};
 use webpki::{EndEntityCert, KeyUsage, anchor_from_trusted_cert};
 
@@ -95,13 +96,13 @@ impl Verifier {
             id: known.leaf.id,
             serial: known.leaf.serial,
             not_after: known.until,
-            fingerprint: sha256(std::slice::from_ref(leaf)),
+            fingerprint: bytes(&digest(&SHA256, leaf)),
         })
     }
 
     fn known(&self, chain: &[CertificateDer<'_>], now: SystemTime) -> Result<Known, Refused> {
         let now = whole_seconds(now);
-        let hash = sha256(chain);
+        let hash = hash_of(chain);
         if let Some(known) = self.lock().get(&hash)
             && (known.from..=known.until).contains(&now)
         {
@@ -116,7 +117,7 @@ impl Verifier {
         Ok(found)
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<[u8; 32], Known>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<[u8; 32], Known>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -190,11 +191,18 @@ fn check_validity(part: Part, begin: SystemTime, end: SystemTime, now: SystemTim
     }
 }
 
-/// Returns the SHA-256 of certificates, one after the other; DER says where each ends.
-fn sha256(chain: &[CertificateDer<'_>]) -> [u8; 32] {
-    let mut digest = ring::digest::Context::new(&ring::digest::SHA256);
-    chain.iter().for_each(|certificate| digest.update(certificate));
-    digest.finish().as_ref().try_into().unwrap_or_default()
+/// Returns the SHA-256 of a chain; the lengths say where each certificate ends.
+fn hash_of(chain: &[CertificateDer<'_>]) -> [u8; 32] {
+    let mut digest = Context::new(&SHA256);
+    for certificate in chain {
+        digest.update(&certificate.len().to_be_bytes());
+        digest.update(certificate);
+    }
+    bytes(&digest.finish())
+}
+
+fn bytes(digest: &Digest) -> [u8; 32] {
+    digest.as_ref().try_into().unwrap_or_default()
 }
 
 /// Certificates count seconds, and so does rustls.

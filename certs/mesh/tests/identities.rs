@@ -46,6 +46,9 @@ fn the_end_of_a_peer_is_that_of_the_first_certificate_of_its_path() {
         "{refused}"
     );
     assert!(verifier.peer(&chain, now - 2 * HOUR).is_err());
+    // Two certificates as one are not the chain of two that is known.
+    let joined = [chain[0].as_ref(), chain[1].as_ref()].concat();
+    assert_eq!(verifier.peer(&[joined.into()], now).unwrap_err(), Refused::Malformed);
 }
 
 #[test]

@@ -143,7 +143,7 @@ fn a_leaf_that_openssl_made_is_taken_by_our_server() {
         "-days 1 -sha256",
     );
     made.write("bundle.pem", pem::encode_chain(std::slice::from_ref(&world.root.der)));
-    made.write("between.pem", pem::encode_chain(&[world.root.der.clone()]));
+    made.write("between.pem", pem::encode_chain(std::slice::from_ref(&world.root.der)));
     std::fs::rename(made.path("leaf.key"), made.path("key.pem")).unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();

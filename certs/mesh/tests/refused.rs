@@ -53,8 +53,8 @@ fn without_time(refused: &Refused) -> String {
 }
 
 /// `Ok` or the label and a part of the message.
-fn expect(name: &str, chain: Chain, good: &Arc<Identity>, expected: Result<(), (&str, &str)>) {
-    match (verdict(&chain, good), expected) {
+fn expect(name: &str, chain: &Chain, good: &Arc<Identity>, expected: Result<(), (&str, &str)>) {
+    match (verdict(chain, good), expected) {
         (Ok(()), Ok(())) => {}
         (Err(refused), Err((label, message))) => {
             assert_eq!(refused.label(), label, "{name}: {refused}");
@@ -75,7 +75,7 @@ fn a_bad_leaf_is_refused_by_both_sides_with_the_reason() {
     let key = KeyPair::generate().unwrap();
     let case = |name: &str, change: &dyn Fn(&mut CertificateParams), expected| {
         let leaf = world.intermediate.leaf("web", &key, |params| change(params));
-        expect(name, vec![leaf, world.intermediate.der.clone()], &good, expected);
+        expect(name, &vec![leaf, world.intermediate.der.clone()], &good, expected);
     };
     let names = |uris: &[&str]| {
         let names: Vec<_> = uris.iter().map(|text| uri(text)).collect();
@@ -231,7 +231,7 @@ fn a_bad_chain_is_refused_by_both_sides_with_the_reason() {
         let intermediate = root.below(|params| change(params));
         vec![web(&intermediate), intermediate.der.clone()]
     };
-    let case = |name: &str, chain: Chain, expected| expect(name, chain, &good, expected);
+    let case = |name: &str, chain: Chain, expected| expect(name, &chain, &good, expected);
     let unknown = Err(("unknown_issuer", "not signed by an authority of its trust domain"));
 
     case("good, signed by the root", vec![web(&world.root)], Ok(()));
@@ -305,6 +305,7 @@ fn a_bad_chain_is_refused_by_both_sides_with_the_reason() {
         ("https://ca.example.org/", Ok(())),
         ("spiffe://other.org", Err(("issuer_usage", "names itself `spiffe://other.org`"))),
         ("spiffe://example.org/ca", Err(("issuer_usage", "names itself `spiffe://example.org/ca`"))),
+        ("spiffe://a\n\u{1b}[1m", Err(("issuer_usage", r"names itself `spiffe://a\n\u{1b}[1m`"))),
         ("SPIFFE://example.org", Err(("issuer_usage", "names itself `SPIFFE://example.org`"))),
     ] {
         case(id, below(&world.root, &|params| params.subject_alt_names = vec![uri(id)]), expected);
@@ -365,7 +366,7 @@ fn a_key_or_a_signature_that_is_weak_is_refused_by_both_sides() {
     let files = Files::new();
     let case = |key: &str, extensions: &str, signing: &str, expected| {
         let leaf = files.leaf(&world.root, key, extensions, signing);
-        expect(&format!("{key} {extensions} {signing}"), vec![leaf], &good, expected);
+        expect(&format!("{key} {extensions} {signing}"), &vec![leaf], &good, expected);
     };
     let weak = Err(("weak_key", "the key of the leaf is none of P-256"));
     for (key, expected) in [
@@ -399,7 +400,7 @@ fn an_intermediate_with_a_weak_key_is_refused() {
         "basicConstraints = critical, CA:TRUE\nkeyUsage = critical, keyCertSign\nsubjectAltName = DNS:ca\n";
     let weak = files.leaf(&world.root, "-algorithm RSA -pkeyopt rsa_keygen_bits:1024", extensions, "-days 1");
     let leaf = world.root.leaf("web", &KeyPair::generate().unwrap(), |_| {});
-    expect("weak", vec![leaf, weak], &good, Err(("weak_key", "the key of the intermediate certificate")));
+    expect("weak", &vec![leaf, weak], &good, Err(("weak_key", "the key of the intermediate certificate")));
 }
 
 #[test]

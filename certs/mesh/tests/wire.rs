@@ -32,21 +32,21 @@ pub(super) fn handshake(
         while client.wants_write() {
             client.write_tls(&mut wire).unwrap();
         }
-        feed(wire, |part| server.read_tls(part).unwrap());
+        feed(&wire, |part| server.read_tls(part).unwrap());
         server.process_new_packets().map_err(Broken::Server)?;
         let mut wire = Vec::new();
         while server.wants_write() {
             server.write_tls(&mut wire).unwrap();
         }
-        feed(wire, |part| client.read_tls(part).unwrap());
+        feed(&wire, |part| client.read_tls(part).unwrap());
         client.process_new_packets().map_err(Broken::Client)?;
     }
     assert!(!client.is_handshaking() && !server.is_handshaking());
     Ok((client, server))
 }
 
-fn feed(wire: Vec<u8>, mut read: impl FnMut(&mut &[u8]) -> usize) {
-    let mut rest = wire.as_slice();
+fn feed(wire: &[u8], mut read: impl FnMut(&mut &[u8]) -> usize) {
+    let mut rest = wire;
     while !rest.is_empty() {
         assert!(read(&mut rest) > 0, "the other side takes no more");
     }
