@@ -10,9 +10,10 @@
 //!  client → listener → proxy (route, pick, send, retry) → this worker's pool → endpoint    N workers
 //! ```
 //!
-//! The decision core (`target`, `route`, `balance`, `resilience`) is pure: `now` and randomness are handed in.
+//! The decision core (`target`, `route`, `authorize`, `balance`, `resilience`) is pure: `now` and randomness are handed in.
 
 pub mod admin;
+mod authorize;
 mod balance;
 pub mod cases;
 pub mod compose;

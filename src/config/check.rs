@@ -1,6 +1,7 @@
 //! From what is written to what is right: reads all layers, checks structure and meaning, reports everything at once.
 
 mod actions;
+mod allow;
 mod balance;
 mod discovery;
 mod health;
@@ -147,6 +148,7 @@ impl Check<'_> {
         self.reach(raw, &listeners, &routes);
         self.names_reach(&names, &listeners);
         self.inline_mesh(&defaults, &listeners, &routes, &names);
+        self.allow_holds(raw, &listeners);
         let telemetry = self.telemetry(raw.telemetry.as_ref(), &node);
         let shutdown = process::shutdown(raw.shutdown.as_ref());
         let place = register::Place { node: &node, discovery: &discovery, listeners: &listeners, services: &services };

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::ListenAddress;
 use super::policies::CertifiedKeyFiles;
 use super::units::print;
+use super::{ListenAddress, Match};
 use crate::target::Expression;
 
 /// One listener.
@@ -27,6 +27,10 @@ pub struct Listener {
     pub proxy_protocol: bool,
     /// Headers of a request may change where it goes.
     pub overrides: bool,
+    /// Who may do what: a request has to fit one of these; `None`: whoever TLS lets in. Host and query are not looked at.
+    pub allow: Option<Vec<Match>>,
+    /// `allow` denies nothing: what it would deny is counted.
+    pub dry_run: bool,
     /// Limits and timeouts of the listener.
     pub limits: ListenerLimits,
 }

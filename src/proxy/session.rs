@@ -18,6 +18,7 @@ use tokio::time::Instant;
 use super::demand::Demand;
 use super::failure::Limit;
 use super::headers::Sender;
+use crate::authorize::ration::Ration;
 use crate::balance::Sample;
 use crate::config::{Listener, ListenerLimits};
 use crate::follow::removals::Standing;
@@ -57,6 +58,7 @@ pub(crate) struct WorkerContext {
     requests: RefCell<HashMap<ListenerAndService, Rc<RequestSeries>>>,
     mirrors: RefCell<HashMap<(Arc<str>, &'static str), Counter>>,
     aside: Aside,
+    audit: Ration,
     ids: Cell<u64>,
     /// The configuration that `services` and `requests` were last cleared by.
     plan: RefCell<Arc<Plan>>,
@@ -91,6 +93,7 @@ impl WorkerContext {
             requests: RefCell::default(),
             mirrors: RefCell::default(),
             aside: Aside::default(),
+            audit: Ration::default(),
             ids,
             plan: RefCell::default(),
         })
@@ -144,6 +147,11 @@ impl WorkerContext {
         &self.aside
     }
 
+    /// How many lines denials may write.
+    pub(super) fn audit(&self) -> &Ration {
+        &self.audit
+    }
+
     /// Counts what became of a copy for a mirror.
     pub(crate) fn mirrored(&self, mirror: &Arc<str>, result: &'static str) {
         let mut mirrors = self.mirrors.borrow_mut();
@@ -185,8 +193,12 @@ impl WorkerContext {
         });
     }
 
-    /// Forgets series and connections of upstreams that are gone.
+    /// Forgets series and connections of upstreams that are gone, and tells which denials were not written down.
     pub(crate) fn sweep(&self, now: Instant) {
+        let left_out = self.audit.owed(self.uptime());
+        if left_out > 0 {
+            tracing::info!(target: "audit", left_out, "Denials were left out of this log.");
+        }
         let table = self.table();
         self.trust.sweep(SystemTime::now(), now);
         self.pools.sweep(&table.upstreams, now);
@@ -309,6 +321,11 @@ impl Session {
     pub(super) fn sender(&self) -> Sender<'_> {
         let certificate = self.tls.as_ref().and_then(|tls| tls.certificate.as_ref());
         Sender { address: self.client, tls: self.tls.is_some(), certificate }
+    }
+
+    /// Returns what is counted for the listener besides requests.
+    pub(super) fn listener_series(&self) -> &ListenerSeries {
+        &self.listener_series
     }
 
     /// A request of this connection was malformed.

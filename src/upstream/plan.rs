@@ -15,6 +15,7 @@ use self::actions::{Actions, Limiters, MirrorPlan};
 use super::logical::{Backends, Logical};
 use super::tls::TlsClient;
 use super::tree::Tree;
+use crate::authorize::Allow;
 use crate::config::{Config, Hedge, Mirror, Policies, Retry, RetryOverlay, Route, RouteAction, UpstreamTls};
 use crate::route::{Captures, Facts, Lost, Router};
 use crate::target::{Expression, Node, Split, Term, is_beside_us};
@@ -46,6 +47,8 @@ pub(crate) struct UpstreamPlan {
 pub(crate) struct ListenerPlan {
     /// Everything goes here, instead of routes.
     pub(crate) to: Option<RoutePlan>,
+    /// Who may do what; `None`: whoever TLS lets in.
+    pub(crate) allow: Option<Box<Allow>>,
     router: Router,
     routes: Vec<RoutePlan>,
 }
@@ -173,7 +176,9 @@ impl Plan {
                 })
                 .collect();
             let routes = fitting.iter().map(|route| builder.route(route)).collect();
-            let plan = ListenerPlan { to, router: Router::new(fitting.iter().map(|route| &route.matches)), routes };
+            let router = Router::new(fitting.iter().map(|route| &route.matches));
+            let allow = Allow::new(listener).map(Box::new);
+            let plan = ListenerPlan { to, allow, router, routes };
             listeners.insert(listener.name.clone(), Arc::new(plan));
         }
         let tls = builder.client(&config.defaults);

@@ -64,6 +64,7 @@ impl Check<'_> {
         }
         let limits = self.listener_limits(raw.limits.as_ref(), &path.key("limits"));
         let overrides = self.overrides(raw, protocol, path);
+        let allow = self.allow(raw, path);
         let listen = listen?;
         let to = match to {
             Some(Some(to)) => Some(to),
@@ -73,7 +74,8 @@ impl Check<'_> {
         };
         let name = raw.name.clone().unwrap_or_else(|| listen.to_string());
         let proxy_protocol = raw.proxy_protocol.unwrap_or(false);
-        Some(Listener { name, listen, protocol, to, tls, proxy_protocol, overrides, limits })
+        let dry_run = raw.dry_run.unwrap_or(false);
+        Some(Listener { name, listen, protocol, to, tls, proxy_protocol, overrides, allow, dry_run, limits })
     }
 
     fn listener_tls(&mut self, raw: &raw::ListenerTls, path: &Path) -> ListenerTls {

@@ -1,3 +1,4 @@
+mod allow;
 mod balance;
 mod hostile;
 mod identity;

@@ -166,6 +166,38 @@ family!(
     "Requests that were refused because they break the protocol or a limit of it."
 );
 family!(
+    HTTP_ALLOWED,
+    Counts,
+    2,
+    "inbound_http_authz_allow_total",
+    ["listener", "rule"],
+    "Requests that a rule of the listener's allow allowed."
+);
+family!(
+    HTTP_DENIED,
+    Counts,
+    2,
+    "inbound_http_authz_deny_total",
+    ["listener", "dry_run"],
+    "Requests that no rule of the listener's allow allowed."
+);
+family!(
+    TCP_ALLOWED,
+    Counts,
+    2,
+    "inbound_tcp_authz_allow_total",
+    ["listener", "rule"],
+    "Connections carrying bytes that a rule of the listener's allow allowed."
+);
+family!(
+    TCP_DENIED,
+    Counts,
+    2,
+    "inbound_tcp_authz_deny_total",
+    ["listener", "dry_run"],
+    "Connections carrying bytes that no rule of the listener's allow allowed."
+);
+family!(
     REFUSED,
     Counts,
     2,
@@ -406,6 +438,10 @@ pub fn all() -> Vec<Description> {
         REQUEUES.describe(),
         MALFORMED.describe(),
         REFUSED.describe(),
+        HTTP_ALLOWED.describe(),
+        HTTP_DENIED.describe(),
+        TCP_ALLOWED.describe(),
+        TCP_DENIED.describe(),
         CONNECTS.describe(),
         CONNECT_DURATION.describe(),
         EJECTIONS.describe(),

@@ -103,6 +103,8 @@ impl WorkerMetrics {
             plaintext: OnceCell::new(),
             registry: Arc::clone(&self.registry),
             listener: listener.into(),
+            http: Authorized::new(&self.registry, &families::HTTP_ALLOWED, &families::HTTP_DENIED, listener),
+            tcp: Authorized::new(&self.registry, &families::TCP_ALLOWED, &families::TCP_DENIED, listener),
         })
     }
 
@@ -348,6 +350,8 @@ pub struct ListenerSeries {
     plaintext: OnceCell<Counter>,
     registry: Arc<Registry>,
     listener: Box<str>,
+    http: Authorized,
+    tcp: Authorized,
 }
 
 impl ListenerSeries {
@@ -374,6 +378,63 @@ impl ListenerSeries {
     /// A connection was closed before a request.
     pub fn refused(&self, reason: &'static str) {
         self.refused.increment(reason);
+    }
+
+    /// The rule of `allow` at this position, from 0, allowed a request, or a connection that carries bytes.
+    pub fn allowed(&self, is_http: bool, rule: usize) {
+        self.authorized(is_http).allowed(rule);
+    }
+
+    /// No rule of `allow` allowed it; with `is_dry_run` it went on nevertheless.
+    pub fn denied(&self, is_http: bool, is_dry_run: bool) {
+        self.authorized(is_http).denied.increment(if is_dry_run { "true" } else { "" });
+    }
+
+    fn authorized(&self, is_http: bool) -> &Authorized {
+        if is_http { &self.http } else { &self.tcp }
+    }
+}
+
+/// What the rules of `allow` decided.
+#[derive(Debug)]
+struct Authorized {
+    registry: Arc<Registry>,
+    family: &'static Family<Counts, 2>,
+    listener: Box<str>,
+    /// By position of the rule; `None` until it allows something.
+    allowed: RefCell<Vec<Option<Counter>>>,
+    denied: ByReason,
+}
+
+impl Authorized {
+    fn new(
+        registry: &Arc<Registry>,
+        family: &'static Family<Counts, 2>,
+        denied: &'static Family<Counts, 2>,
+        listener: &str,
+    ) -> Self {
+        let denied = ByReason::new(registry, denied, listener);
+        Self { registry: Arc::clone(registry), family, listener: listener.into(), allowed: RefCell::default(), denied }
+    }
+
+    fn allowed(&self, rule: usize) {
+        if let Some(Some(counter)) = self.allowed.borrow().get(rule) {
+            return counter.increment();
+        }
+        self.allowed_anew(rule);
+    }
+
+    #[cold]
+    fn allowed_anew(&self, rule: usize) {
+        let mut allowed = self.allowed.borrow_mut();
+        if allowed.len() <= rule {
+            allowed.resize_with(rule + 1, || None);
+        }
+        if let Some(place) = allowed.get_mut(rule) {
+            let counter = self.registry.counter(self.family, [&self.listener, &format!("allow[{rule}]")]);
+            counter.increment();
+            *place = Some(counter);
+        }
     }
 }
 
