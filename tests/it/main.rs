@@ -68,6 +68,8 @@ mod wire_retry;
 mod answering;
 #[path = "../support/tls.rs"]
 mod authority;
+#[path = "../support/certificates.rs"]
+mod certificates;
 #[path = "../support/corpus.rs"]
 mod corpus;
 #[path = "../support/differential.rs"]
