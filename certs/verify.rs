@@ -90,7 +90,7 @@ impl Refused {
         }
     }
 
-    fn of(error: &webpki::Error) -> Self {
+    pub(crate) fn of(error: &webpki::Error) -> Self {
         use webpki::Error;
         match error {
             Error::CertExpired { .. } => Self::Expired,
