@@ -202,6 +202,9 @@ fn issued_by<'a>(
             // Of several roots, the one that knows the chain says what is wrong with it.
             Err(webpki::Error::UnknownIssuer)
                 if !matches!(rejected, Rejected::Refused { reason: "unknown_issuer", .. }) => {}
+            Err(webpki::Error::RequiredEkuNotFoundContext(_)) => {
+                rejected = refused("usage", "the leaf is not for clients (extended key usage)");
+            }
             Err(error) => rejected = refused_by(&Refused::of(&error)),
         }
     }
