@@ -1,6 +1,5 @@
 //! What every attestor does with evidence first, and how it refuses.
 
-use ring::digest::{SHA256, digest};
 use serde::Deserialize;
 
 use super::Rejected;
@@ -17,7 +16,7 @@ pub(super) fn refused(reason: &'static str, why: impl Into<String>) -> Rejected 
 
 /// Returns SHA-256, hexadecimal, lower case.
 pub(super) fn fingerprint(bytes: &[u8]) -> String {
-    digest(&SHA256, bytes).as_ref().iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
+    crate::fingerprint(bytes).iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
 }
 
 /// What somebody else sent, as a log shows it: short and on one line.
