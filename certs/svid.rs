@@ -66,7 +66,7 @@ pub fn leaf(der: &[u8]) -> Result<Leaf, Refused> {
     key(certificate.public_key())?;
     let id = id(&certificate)?;
     let serial = serial(&certificate).ok_or(Refused::Serial(Part::Leaf))?;
-    let (not_before, not_after) = validity(&certificate, Part::Leaf)?;
+    let (not_before, not_after) = validity_of(&certificate, Part::Leaf)?;
     Ok(Leaf { id, serial, not_before, not_after })
 }
 
@@ -110,7 +110,7 @@ pub(crate) fn issuer(der: &[u8], part: Part) -> Result<Issuer, Refused> {
     let purposes = certificate.extended_key_usage().map_err(|_| Refused::Malformed)?;
     let names = certificate.subject_alternative_name().map_err(|_| Refused::Malformed)?;
     let names = names.iter().flat_map(|names| &names.value.general_names);
-    let (not_before, not_after) = validity(&certificate, part)?;
+    let (not_before, not_after) = validity_of(&certificate, part)?;
     Ok(Issuer {
         not_before,
         not_after,
@@ -150,6 +150,11 @@ pub(crate) fn intermediate(der: &[u8], trust_domain: &str) -> Result<(), Refused
             Err(Refused::IssuerId { found, expected: trust_domain.to_owned() })
         }
     }
+}
+
+/// Returns when a certificate begins and ends to be valid.
+pub(crate) fn validity(der: &[u8], part: Part) -> Result<(SystemTime, SystemTime), Refused> {
+    validity_of(&parse(der)?, part)
 }
 
 fn is_spiffe(uri: &str) -> bool {
@@ -198,7 +203,7 @@ fn serial(certificate: &X509Certificate<'_>) -> Option<String> {
     is_taken.then(|| digits.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}")))
 }
 
-fn validity(certificate: &X509Certificate<'_>, part: Part) -> Result<(SystemTime, SystemTime), Refused> {
+fn validity_of(certificate: &X509Certificate<'_>, part: Part) -> Result<(SystemTime, SystemTime), Refused> {
     let validity = certificate.validity();
     let (begin, end) = (validity.not_before.timestamp(), validity.not_after.timestamp());
     if begin > end { Err(Refused::Validity(part)) } else { Ok((time(begin), time(end))) }

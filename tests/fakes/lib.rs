@@ -15,3 +15,6 @@ pub mod consul;
 pub mod dns;
 pub mod http;
 pub mod kubernetes;
+pub mod metadata;
+pub mod sts;
+pub mod tokens;
