@@ -3,6 +3,8 @@
 //! Each attestor turns evidence into facts ([`Attested`]); which identity the facts stand for is the authority's policy
 //! alone. Nothing that a workload says of itself becomes a part of its identity.
 
+mod token;
+
 use std::fmt;
 use std::net::IpAddr;
 use std::time::SystemTime;
@@ -11,6 +13,8 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
 use crate::SourceError;
+
+pub use token::TokenProver;
 
 /// The ways to prove something, named as in `[identity] attest` and `[ca] allow`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -14,6 +14,9 @@ use super::Issued;
 use crate::attest::{Challenge, Method};
 use crate::{REFRESH_HINT, TrustBundle, TrustDomain, pem, svid};
 
+/// Path of the authority's own SPIFFE ID.
+pub(crate) const SERVING: &str = "/meshless/ca";
+
 pub(crate) const BUNDLE: &str = "/v1/bundle";
 pub(crate) const CHALLENGE: &str = "/v1/challenge";
 pub(crate) const ISSUE: &str = "/v1/issue";

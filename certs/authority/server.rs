@@ -129,12 +129,7 @@ impl Drop for Turn<'_> {
 impl Server {
     /// Serves what `issuer` gives.
     #[must_use]
-    pub fn new(
-        issuer: Arc<dyn Issuer>,
-        options: ServerOptions,
-        witness: Arc<dyn Witness>,
-        spawn: Spawn,
-    ) -> Arc<Self> {
+    pub fn new(issuer: Arc<dyn Issuer>, options: ServerOptions, witness: Arc<dyn Witness>, spawn: Spawn) -> Arc<Self> {
         let handshakes = options.handshakes.clamp(1, CONNECTIONS);
         Arc::new(Self {
             issuer,
@@ -240,10 +235,7 @@ impl Server {
             return Err("source_limit");
         }
         let _turn = Turn { server: self, source };
-        let config = self.face.config(&*self.issuer, SystemTime::now()).map_err(|problem| {
-            tracing::warn!(problem, "The authority has nothing to show, so nobody can ask it.");
-            "unavailable"
-        })?;
+        let config = self.face.config(&*self.issuer, SystemTime::now()).ok_or("unavailable")?;
         let _ = stream.set_nodelay(true);
         let tls = TlsAcceptor::from(config).accept(stream).await.map_err(|error| {
             tracing::debug!(%error, %source, "A handshake with the authority failed.");

@@ -176,7 +176,8 @@ mod tests {
         }
         let kept = answers.lock().kept.len();
         assert_eq!(kept, MOST);
-        let tickets: Vec<_> = (0..UNDER_WAY).map(|number| new(&answers, digest(format!("{number}").as_bytes()), now)).collect();
+        let tickets: Vec<_> =
+            (0..UNDER_WAY).map(|number| new(&answers, digest(format!("{number}").as_bytes()), now)).collect();
         assert!(matches!(answers.look(digest(b"one more"), now), Known::Full));
         drop(tickets);
         drop(new(&answers, digest(b"one more"), now));

@@ -1,9 +1,10 @@
 //! The server's side of TLS: what the authority shows, and who is let in.
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
 use rustls::ServerConfig;
+use rustls::pki_types::CertificateDer;
 use rustls::server::NoServerSessionStorage;
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::version::TLS13;
@@ -15,10 +16,14 @@ use crate::{Identity, TrustBundle, Verifier, provider};
 /// The one protocol.
 pub(super) const ALPN: &[u8] = b"h2";
 
+/// The same warning again after this time.
+const COMPLAIN: Duration = Duration::from_secs(10);
+
 /// What handshakes are made with, built anew when the authority's identity or its bundle changes.
 #[derive(Debug, Default)]
 pub(super) struct Face {
     built: Mutex<Option<Built>>,
+    complained: Mutex<Option<Instant>>,
 }
 
 #[derive(Debug)]
@@ -29,8 +34,26 @@ struct Built {
 }
 
 impl Face {
-    /// Returns what the next handshake is made with. The error says why there can be none.
-    pub(super) fn config(&self, issuer: &dyn Issuer, now: SystemTime) -> Result<Arc<ServerConfig>, String> {
+    /// Returns what the next handshake is made with; `None`, and a warning, where there is nothing that clients take.
+    pub(super) fn config(&self, issuer: &dyn Issuer, now: SystemTime) -> Option<Arc<ServerConfig>> {
+        match self.current(issuer, now) {
+            Ok(config) => Some(config),
+            Err(problem) => {
+                let mut complained = self.complained.lock().unwrap_or_else(PoisonError::into_inner);
+                if complained.is_none_or(|at| at.elapsed() >= COMPLAIN) {
+                    *complained = Some(Instant::now());
+                    tracing::warn!(problem, "The authority has nothing to show, so nobody can ask it.");
+                }
+                None
+            }
+        }
+    }
+
+    fn current(&self, issuer: &dyn Issuer, now: SystemTime) -> Result<Arc<ServerConfig>, String> {
+        // Who is not valid any more is refused by every client.
+        if issuer.serving().left(now).is_zero() {
+            return Err("its own certificate has expired".to_owned());
+        }
         let (identity, bundle) = (issuer.serving(), issuer.bundle());
         let mut built = self.built.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(built) = &*built
@@ -65,12 +88,8 @@ fn build(identity: &Identity, bundle: &TrustBundle, now: SystemTime) -> Result<S
 }
 
 /// The root is shown too, for clients that know nothing but the hash of its key.
-fn root_of(
-    identity: &Identity,
-    bundle: &TrustBundle,
-    now: SystemTime,
-) -> Result<rustls::pki_types::CertificateDer<'static>, String> {
-    let signed = |root: &&rustls::pki_types::CertificateDer<'static>| {
+fn root_of(identity: &Identity, bundle: &TrustBundle, now: SystemTime) -> Result<CertificateDer<'static>, String> {
+    let signed = |root: &&CertificateDer<'static>| {
         let only = TrustBundle { roots: vec![(*root).clone()], ..bundle.clone() };
         Verifier::new(&only).is_ok_and(|verifier| verifier.verify(identity.chain(), now).is_ok())
     };

@@ -107,7 +107,9 @@ async fn answer(request: Request<Incoming>, operator: Arc<dyn Operator>, spawn: 
     let body = match timeout(PATIENCE, Limited::new(request.into_body(), COMMAND_BYTES).collect()).await {
         Ok(Ok(body)) => body.to_bytes(),
         Ok(Err(error)) => return respond(StatusCode::BAD_REQUEST, &json!({ "error": format!("the body: {error}") })),
-        Err(_) => return respond(StatusCode::REQUEST_TIMEOUT, &json!({ "error": "the body was not complete in 10 s" })),
+        Err(_) => {
+            return respond(StatusCode::REQUEST_TIMEOUT, &json!({ "error": "the body was not complete in 10 s" }));
+        }
     };
     let command = match serde_json::from_slice(&body) {
         Ok(command) => command,

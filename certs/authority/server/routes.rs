@@ -116,7 +116,8 @@ impl Server {
         let RenewRequest { csr } = parse(&body)?;
         let csr = read_csr(&csr).map_err(Failure::malformed)?;
         // The handshake was under the bundle and the clock of its time; the connection may be older than both.
-        let now = Verifier::new(&self.issuer.bundle()).and_then(|verifier| verifier.verify(&peer.chain, SystemTime::now()));
+        let now =
+            Verifier::new(&self.issuer.bundle()).and_then(|verifier| verifier.verify(&peer.chain, SystemTime::now()));
         now.map_err(|why| Denied::NotProved { reason: why.label() })?;
         let wanted = Wanted { csr, service: None, source: Some(peer.source) };
         let digest = Answers::digest("renew", &peer.chain, &body);
@@ -131,8 +132,7 @@ impl Server {
             let why = "content-type: expected application/json";
             return Err(Failure::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "media_type", why));
         }
-        let too_large =
-            || Failure::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", "the body is longer than 64 KiB");
+        let too_large = || Failure::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", "the body is longer than 64 KiB");
         if body.size_hint().lower() > u64::try_from(REQUEST_BYTES).unwrap_or(u64::MAX) {
             return Err(too_large());
         }
