@@ -5,6 +5,13 @@ use webpki::EndEntityCert;
 
 use crate::SpiffeId;
 
+/// Returns the SHA-256 of a certificate, DER: what it is known by.
+#[must_use]
+pub fn fingerprint(certificate: &[u8]) -> [u8; 32] {
+    let digest = ring::digest::digest(&ring::digest::SHA256, certificate);
+    digest.as_ref().try_into().unwrap_or_default()
+}
+
 /// Returns the SPIFFE ID of a chain that was verified, leaf first.
 ///
 /// A certificate with no URI name or with several has none: "An X.509 SVID MUST contain exactly one URI SAN"

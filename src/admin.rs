@@ -20,8 +20,8 @@ pub use explain::path as explain_path;
 pub use listen::{Access, AdminListener, BindError};
 pub use server::serve;
 pub use view::{
-    ConfigView, EjectionView, EndpointState, EndpointView, ListenerView, Readiness, RegistrationView, ServiceView,
-    Standing, View,
+    ConfigView, EjectionView, EndpointState, EndpointView, IdentityView, ListenerView, PlaintextView, Readiness,
+    RegistrationView, RootView, ServiceView, Standing, View,
 };
 
 use std::sync::Arc;

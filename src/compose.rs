@@ -7,6 +7,7 @@ mod control;
 mod demand;
 mod examine;
 mod health;
+mod identity;
 mod listeners;
 mod lookup;
 mod memory;
@@ -26,6 +27,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use meshless_certs::Mesh;
 use meshless_platforms::Surroundings;
 use tokio::runtime::Runtime;
 use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
@@ -41,6 +43,7 @@ use crate::telemetry::Telemetry;
 use crate::telemetry::access_log::{AccessLog, Format};
 use crate::telemetry::log::LogLevel;
 use crate::telemetry::metrics::{ControlMetrics, Registry, process};
+use crate::trust::Terms;
 use crate::upstream::Table;
 use crate::upstream::live::Wanted;
 use crate::worker;
@@ -49,6 +52,7 @@ use control::Control;
 pub(crate) use control::Event;
 pub use examine::{Examination, implied_backends};
 use health::Checker;
+use identity::Identities;
 pub use lookup::{Lookup, LookupError, Watched};
 pub use offline::{Offline, OfflineError};
 use status::Status;
@@ -146,8 +150,12 @@ impl Gateway {
             pressure.clone(),
             metrics.clone(),
         );
-        let workers = start_workers(&loaded.config, &table, &telemetry, epoch, &held_failed, &wanted, &pressure)?;
-        let status = Arc::new(Status::new(table.clone(), events.clone(), epoch));
+        let mesh = Arc::<Mesh>::default();
+        let terms = Terms::new(mesh.clone());
+        let workers =
+            start_workers(&loaded.config, &table, &telemetry, epoch, &held_failed, &wanted, &pressure, &terms)?;
+        let identities = Identities::new(mesh.clone(), metrics.identity(), fastrand::u64(..));
+        let status = Arc::new(Status::new(table.clone(), events.clone(), epoch, identities.standing().clone()));
         let admin_listener = AdminListener::bind(&loaded.config.admin.listen, Access::Full)?;
         let admin_address = admin_listener.address()?;
         let probes = loaded.config.admin.probes.as_ref().map(|address| AdminListener::bind(address, Access::Probes));
@@ -170,6 +178,9 @@ impl Gateway {
             metrics,
             traces: switch,
             registering,
+            identities,
+            mesh,
+            terms,
             disk: disk.as_ref().map(|(handle, _)| handle.clone()),
             events: events.clone(),
             end,
@@ -288,6 +299,7 @@ fn open_access_log(
     Ok(Some((log, thread)))
 }
 
+#[allow(clippy::too_many_arguments, reason = "the parts of a worker, used in one place")]
 fn start_workers(
     config: &Config,
     table: &Arc<ArcSwap<Table>>,
@@ -296,6 +308,7 @@ fn start_workers(
     held_failed: &mpsc::UnboundedSender<crate::proxy::HeldFailed>,
     wanted: &mpsc::Sender<Wanted>,
     pressure: &Arc<Pressure>,
+    terms: &Arc<Terms>,
 ) -> Result<Vec<worker::Worker>, StartError> {
     let count = config.node.workers.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
     let (senders, receivers): (Vec<_>, Vec<_>) = (0..count).map(|_| mpsc::unbounded_channel()).unzip();
@@ -311,6 +324,7 @@ fn start_workers(
             held_failed: held_failed.clone(),
             wanted: wanted.clone(),
             pressure: pressure.clone(),
+            terms: terms.clone(),
             crew: crew.clone(),
             handoffs,
         })?);

@@ -20,6 +20,7 @@ mod discovery;
 mod document;
 mod health;
 mod hedge;
+mod identity;
 mod interpolate;
 mod layers;
 mod listeners;
@@ -54,6 +55,7 @@ pub use classify::{Classify, StatusWord, Statuses};
 pub use discovery::*;
 pub use health::{Health, HealthAsk};
 pub use hedge::Hedge;
+pub use identity::*;
 pub use listeners::*;
 pub use matches::*;
 pub use policies::*;
@@ -83,6 +85,8 @@ pub struct Config {
     pub routes: Vec<Route>,
     /// Logical names in file order: the first match wins, after all routes.
     pub names: Vec<Rule>,
+    /// Who we are to be; `None`: nobody, and nothing is done that needs an identity.
+    pub identity: Option<Identity>,
     /// What others find us by; `None`: we register nowhere.
     pub register: Option<Register>,
     /// Logs, metrics and traces.

@@ -10,6 +10,7 @@
 //! `compose` builds it for [`Offline`](crate::compose::Offline) and for the admin interface.
 
 mod actions;
+pub mod allow;
 pub mod answer;
 mod destination;
 mod draw;
@@ -29,12 +30,14 @@ use http::HeaderMap;
 use meshless_discovery::Target;
 
 use self::actions::Acted;
+use self::allow::Allow;
 use self::answer::{Explanation, Lost, Outcome, Route, Source};
 use self::draw::Urn;
 use self::listener::Chosen;
 use self::request::{Asked, Way};
+use crate::authorize::Asked::{Bytes, Request};
 use crate::balance;
-use crate::config::{Config, Listener, ListenerTls};
+use crate::config::{Config, Listener};
 use crate::proxy::destination::{Destination, Found, Seeker};
 use crate::proxy::failure::Failure;
 use crate::resilience::deadline::Deadline;
@@ -128,6 +131,7 @@ pub(crate) fn explain(question: &Question, situation: &Situation<'_>) -> Result<
         request: asked.view(),
         listener: chosen.view(),
         outcome: Outcome::default(),
+        allow: None,
         route: None,
         lost: Vec::new(),
         actions: Vec::new(),
@@ -164,6 +168,12 @@ fn route(
         Refusal::new(reason, "ask again in a moment: a configuration is just being applied")
     })?;
     explanation.notes.extend(others(&chosen.others, facts, situation));
+    let request = if asked.is_http() { Request(facts) } else { Bytes(facts.from, facts.address) };
+    explanation.allow = plan.allow.as_deref().map(|rules| Allow::new(rules, request));
+    if explanation.allow.as_ref().is_some_and(Allow::denies) {
+        explanation.outcome = Outcome::refused(&Failure::Denied);
+        return Ok(Vec::new());
+    }
     let lost = plan.lost(facts).into_iter();
     explanation.lost = lost.map(|(position, route, lost)| Lost::new(position, &route.name, &lost)).collect();
     let (matched, captures) = plan.route(facts).unzip();
@@ -264,9 +274,4 @@ fn others(others: &[&Listener], facts: &Facts<'_>, situation: &Situation<'_>) ->
             ))
         })
         .collect()
-}
-
-/// Tells whether a listener verifies who its clients are.
-fn knows_identities(listener: &Listener) -> bool {
-    matches!(&listener.tls, ListenerTls::Server { client_ca: Some(_), .. })
 }

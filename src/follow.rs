@@ -10,7 +10,7 @@
 //! panics is opened anew. A source that returns in a tight loop is slowed down. Nothing is spawned here: [`follow`]
 //! returns a future, and whoever composes the process runs it. It ends when nobody listens any more.
 
-mod backoff;
+pub(crate) mod backoff;
 mod known;
 pub mod last_known_good;
 mod objects;

@@ -10,9 +10,10 @@
 //!  client → listener → proxy (route, pick, send, retry) → this worker's pool → endpoint    N workers
 //! ```
 //!
-//! The decision core (`target`, `route`, `balance`, `resilience`) is pure: `now` and randomness are handed in.
+//! The decision core (`target`, `route`, `authorize`, `balance`, `resilience`) is pure: `now` and randomness are handed in.
 
 pub mod admin;
+mod authorize;
 mod balance;
 pub mod cases;
 pub mod compose;
@@ -21,6 +22,7 @@ pub mod doctor;
 pub mod explain;
 pub mod follow;
 mod gateway_api;
+mod handshake;
 pub mod http1;
 mod http2;
 mod listener;
@@ -40,6 +42,7 @@ pub mod target;
 pub mod targets;
 pub mod telemetry;
 mod timer;
+mod trust;
 mod upstream;
 mod word;
 mod worker;

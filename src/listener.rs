@@ -2,10 +2,13 @@
 
 mod accept;
 mod detect;
+mod plaintext;
 mod proxy_protocol;
+mod secure;
 mod shared;
 
 pub(crate) use accept::{accept, adopt};
+pub(crate) use secure::Tls;
 pub(crate) use shared::{Crew, Handoff, Shared};
 
 use std::cell::RefCell;
@@ -16,12 +19,12 @@ use std::sync::Arc;
 
 use bytes::BytesMut;
 use tokio::time::Instant;
-use tokio_rustls::{TlsAcceptor, TlsStream};
 
 use self::detect::Detected;
+use self::secure::{Refused, Secured, secure};
 use self::shared::Admitted;
 use crate::config::{Listener, ListenerLimits, ListenerProtocol};
-use crate::proxy::{Encrypted, Session, WorkerContext, carry};
+use crate::proxy::{Session, WorkerContext, carry};
 use crate::shutdown::Drain;
 use crate::stream::Stream;
 use crate::telemetry::metrics::{ListenerSeries, TcpSeries};
@@ -60,11 +63,17 @@ pub(crate) async fn serve(local: Rc<Local>, mut stream: Stream, client: Option<I
             return;
         }
     };
-    let (stream, encrypted, alpn) = match timer.bound(Some(deadline), Box::pin(secure(&local, stream))).await {
+    let securing = Box::pin(secure(&local, stream, client));
+    let Secured { stream, encrypted, alpn, drain } = match timer.bound(Some(deadline), securing).await {
         Ok(Ok(secured)) => secured,
-        Ok(Err(error)) => {
-            local.series.refused("tls");
-            tracing::debug!(listener = listener.name, %error, "A TLS handshake failed.");
+        Ok(Err(Refused::Silent)) => return,
+        Ok(Err(Refused::Failed(failed))) => {
+            local.series.refused(failed.label);
+            if local.worker.rarely().may_say(&(failed.label, &listener.name, client), Instant::now()) {
+                let client = client.map(tracing::field::display);
+                let (reason, why) = (failed.label, failed.why);
+                tracing::info!(listener = listener.name, client, reason, why, "A TLS handshake failed.");
+            }
             return;
         }
         Err(_) => {
@@ -80,7 +89,8 @@ pub(crate) async fn serve(local: Rc<Local>, mut stream: Stream, client: Option<I
         encrypted,
         local.series.clone(),
     );
-    speak(&local, &listener, session, stream, alpn, &mut timer).await;
+    let drain = drain.map_or_else(|| local.drain.clone(), |lost| local.drain.or(lost));
+    speak(&local, &listener, session, stream, alpn, drain, &mut timer).await;
     drop(admitted);
 }
 
@@ -108,21 +118,13 @@ async fn prepare(
     }
 }
 
-async fn secure(local: &Local, stream: Stream) -> std::io::Result<(Stream, Option<Encrypted>, Option<Vec<u8>>)> {
-    let Some(server) = local.shared.tls() else { return Ok((stream, None, None)) };
-    let session = TlsAcceptor::from(server.config.clone()).accept(stream).await?;
-    let alpn = session.get_ref().1.alpn_protocol().map(<[u8]>::to_vec);
-    let name = session.get_ref().1.server_name().map(ToOwned::to_owned);
-    let identity = session.get_ref().1.peer_certificates().and_then(meshless_certs::spiffe_id);
-    Ok((Stream::from(TlsStream::from(session)), Some(Encrypted { server, name, identity }), alpn))
-}
-
 async fn speak(
     local: &Rc<Local>,
     listener: &Arc<Listener>,
     session: Rc<Session>,
     mut stream: Stream,
     alpn: Option<Vec<u8>>,
+    mut drain: Drain,
     timer: &mut Timer,
 ) {
     let limits = &listener.limits;
@@ -144,17 +146,16 @@ async fn speak(
         return;
     }
     if alpn.as_deref() == Some(b"h2") {
-        return serve_http2(stream, BytesMut::new(), limits, local, session).await;
+        return serve_http2(stream, BytesMut::new(), limits, drain, session).await;
     }
     let sniffs = protocol == ListenerProtocol::Auto && local.shared.carries_tcp(&session.table());
-    let mut drain = local.drain.clone();
     let detecting = detect::protocol(&mut stream, sniffs, &mut drain);
     match timer.bound(Some(deadline), detecting).await {
         Ok(Some((Detected::Http1, buffered))) => {
-            http1::connection::serve(stream, buffered, limits, local.drain.clone(), &session).await;
+            http1::connection::serve(stream, buffered, limits, drain, &session).await;
         }
         Ok(Some((Detected::Http2, buffered))) => {
-            serve_http2(stream, buffered, limits, local, session).await;
+            serve_http2(stream, buffered, limits, drain, session).await;
         }
         Ok(Some((Detected::Bytes, buffered))) => {
             stream.unread(buffered);
@@ -171,8 +172,8 @@ fn serve_http2<'a>(
     stream: Stream,
     buffered: BytesMut,
     limits: &'a ListenerLimits,
-    local: &Local,
+    drain: Drain,
     session: Rc<Session>,
 ) -> Pin<Box<dyn Future<Output = ()> + 'a>> {
-    Box::pin(http2::server::serve(stream, buffered, limits, local.drain.clone(), Rc::new(session)))
+    Box::pin(http2::server::serve(stream, buffered, limits, drain, Rc::new(session)))
 }

@@ -1,7 +1,7 @@
 //! The hot path: one request from top to bottom.
 //!
 //! ```text
-//! handle ─► path, loop, account ─► route, and what it does ─► head rewritten ─► { pick, connection, send } under the retry budget ─► reply
+//! handle ─► path, loop, account ─► allowed? ─► route, and what it does ─► head rewritten ─► { pick, connection, send } under the retry budget ─► reply
 //! ```
 //!
 //! Everything it decides by is in one [`Table`](crate::upstream::Table), loaded once. No lock is taken on the way.
@@ -10,6 +10,7 @@ pub(crate) mod account;
 pub(crate) mod actions;
 mod answered;
 mod attempt;
+mod authorize;
 pub(crate) mod body;
 pub(crate) mod bounds;
 mod demand;
@@ -131,6 +132,9 @@ impl Session {
             address: self.client(),
         };
         let (mut table, mut wait_until) = (self.table(), None);
+        if let Some(listener) = table.listener(self.listener_name()) {
+            self.authorize(listener, &facts)?;
+        }
         let (destination, captures) = loop {
             let listener = table.listener(self.listener_name()).ok_or(Failure::NoRoute)?;
             let (matched, captures) = listener.route(&facts).unzip();

@@ -28,7 +28,7 @@ use std::net::IpAddr;
 use http::{HeaderMap, Method};
 
 pub(crate) use self::captures::Captures;
-pub(crate) use self::conditions::Miss;
+pub(crate) use self::conditions::{Miss, misses, rest_holds};
 pub(crate) use self::covers::covers;
 use self::paths::Paths;
 use crate::config::{GrpcMatch, HostMatch, Match, PathMatch, PathTemplate, Segment};
@@ -105,8 +105,14 @@ impl Router {
 
     /// Returns the first route that matches.
     pub(crate) fn route(&self, facts: &Facts<'_>) -> Option<Matched> {
-        let holds =
-            |position: usize| self.matches.get(position).is_some_and(|matches| conditions::rest_holds(matches, facts));
+        let position = self.position(facts)?;
+        let path = self.matches.get(position).and_then(|matches| matches.path.as_ref());
+        Some(Matched { position, captures: Captures::of(path, facts.path) })
+    }
+
+    /// Returns the position of the first route that matches, without what its path takes.
+    pub(crate) fn position(&self, facts: &Facts<'_>) -> Option<usize> {
+        let holds = |position: usize| self.matches.get(position).is_some_and(|matches| rest_holds(matches, facts));
         let mut best = None;
         let mut look = |paths: &Paths| paths.visit(facts.path, &mut |bucket| bucket.lower(&mut best, facts, &holds));
         look(&self.any_host);
@@ -119,9 +125,7 @@ impl Router {
                 suffixes.filter_map(|suffix| self.host_suffixes.get(suffix)).for_each(&mut look);
             }
         }
-        let position = best?;
-        let path = self.matches.get(position).and_then(|matches| matches.path.as_ref());
-        Some(Matched { position, captures: Captures::of(path, facts.path) })
+        best
     }
 
     /// Says of every route but the one that wins why it does not: a walk through the file, for people.

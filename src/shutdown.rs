@@ -15,6 +15,8 @@ pub(crate) struct DrainTrigger(watch::Sender<bool>);
 /// Sees that a drain has begun.
 pub(crate) struct Drain {
     receiver: watch::Receiver<bool>,
+    /// Another one that is as good.
+    or: Option<watch::Receiver<bool>>,
     waiting: Option<Pin<Box<dyn Future<Output = ()>>>>,
 }
 
@@ -26,14 +28,14 @@ impl std::fmt::Debug for Drain {
 
 impl Clone for Drain {
     fn clone(&self) -> Self {
-        Self { receiver: self.receiver.clone(), waiting: None }
+        Self { receiver: self.receiver.clone(), or: self.or.clone(), waiting: None }
     }
 }
 
 /// Returns a trigger and what it triggers.
 pub(crate) fn drain() -> (DrainTrigger, Drain) {
     let (sender, receiver) = watch::channel(false);
-    (DrainTrigger(sender), Drain { receiver, waiting: None })
+    (DrainTrigger(sender), Drain { receiver, or: None, waiting: None })
 }
 
 impl DrainTrigger {
@@ -44,9 +46,14 @@ impl DrainTrigger {
 }
 
 impl Drain {
+    /// Returns what begins with either of two.
+    pub(crate) fn or(&self, other: Self) -> Self {
+        Self { receiver: self.receiver.clone(), or: Some(other.receiver), waiting: None }
+    }
+
     /// Tells whether it has begun.
     pub(crate) fn is_draining(&self) -> bool {
-        *self.receiver.borrow()
+        *self.receiver.borrow() || self.or.as_ref().is_some_and(|or| *or.borrow())
     }
 
     /// Ready once it has begun.
@@ -55,10 +62,16 @@ impl Drain {
             return Poll::Ready(());
         }
         let waiting = self.waiting.get_or_insert_with(|| {
-            let mut receiver = self.receiver.clone();
+            let (mut receiver, or) = (self.receiver.clone(), self.or.clone());
             Box::pin(async move {
                 // An error says that the trigger is gone, and its worker with it: then nothing is left to drain.
-                let _ = receiver.wait_for(|draining| *draining).await;
+                match or {
+                    None => drop(receiver.wait_for(|draining| *draining).await),
+                    Some(mut or) => tokio::select! {
+                        _ = receiver.wait_for(|draining| *draining) => {}
+                        _ = or.wait_for(|draining| *draining) => {}
+                    },
+                }
             })
         });
         waiting.as_mut().poll(context)

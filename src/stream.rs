@@ -5,6 +5,7 @@
 
 use std::io;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use bytes::{Buf, BytesMut};
@@ -13,6 +14,7 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsStream;
 
 use crate::telemetry::metrics::TcpConnection;
+use crate::trust::Cut;
 
 /// A byte stream with bytes that were read ahead.
 #[derive(Debug)]
@@ -21,6 +23,8 @@ pub(crate) struct Stream {
     prefix: BytesMut,
     /// Counts what goes over the socket until the stream is dropped.
     counted: Option<TcpConnection>,
+    /// Ends it from outside; where its peer showed an identity.
+    cut: Option<Rc<Cut>>,
 }
 
 #[derive(Debug)]
@@ -35,9 +39,18 @@ enum Kind {
 }
 
 impl Stream {
+    fn of(kind: Kind) -> Self {
+        Self { kind, prefix: BytesMut::new(), counted: None, cut: None }
+    }
+
+    /// Lets it be ended from outside.
+    pub(crate) fn cut_by(&mut self, cut: Rc<Cut>) {
+        self.cut = Some(cut);
+    }
+
     /// Returns a stream that has ended.
     pub(crate) fn closed() -> Self {
-        Self { kind: Kind::Closed(tokio::io::empty()), prefix: BytesMut::new(), counted: None }
+        Self::of(Kind::Closed(tokio::io::empty()))
     }
 
     /// Counts the connection and its bytes from now on. Before TLS: what is counted is what the network carries.
@@ -71,26 +84,26 @@ impl Stream {
 
 impl From<TcpStream> for Stream {
     fn from(stream: TcpStream) -> Self {
-        Self { kind: Kind::Tcp(stream), prefix: BytesMut::new(), counted: None }
+        Self::of(Kind::Tcp(stream))
     }
 }
 
 impl From<UnixStream> for Stream {
     fn from(stream: UnixStream) -> Self {
-        Self { kind: Kind::Unix(stream), prefix: BytesMut::new(), counted: None }
+        Self::of(Kind::Unix(stream))
     }
 }
 
 impl From<TlsStream<Self>> for Stream {
     fn from(stream: TlsStream<Self>) -> Self {
-        Self { kind: Kind::Tls(Box::new(stream)), prefix: BytesMut::new(), counted: None }
+        Self::of(Kind::Tls(Box::new(stream)))
     }
 }
 
 #[cfg(test)]
 impl From<tokio::io::DuplexStream> for Stream {
     fn from(stream: tokio::io::DuplexStream) -> Self {
-        Self { kind: Kind::Memory(stream), prefix: BytesMut::new(), counted: None }
+        Self::of(Kind::Memory(stream))
     }
 }
 
@@ -105,6 +118,11 @@ macro_rules! each {
             Kind::Unix($stream) => $call,
         }
     };
+}
+
+/// The connection had to end, and the time for that is over.
+fn cut() -> io::Error {
+    io::Error::new(io::ErrorKind::ConnectionAborted, "the peer is not trusted any more")
 }
 
 impl AsyncRead for Stream {
@@ -122,6 +140,9 @@ impl AsyncRead for Stream {
             }
             return Poll::Ready(Ok(()));
         }
+        if self.cut.as_ref().is_some_and(|cut| cut.poll_read(context).is_ready()) {
+            return Poll::Ready(Err(cut()));
+        }
         let before = buffer.filled().len();
         let read = each!(self, stream => Pin::new(stream).poll_read(context, buffer));
         if let Some(counted) = &self.counted {
@@ -133,6 +154,9 @@ impl AsyncRead for Stream {
 
 impl AsyncWrite for Stream {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        if self.cut.as_ref().is_some_and(|cut| cut.poll_write(context).is_ready()) {
+            return Poll::Ready(Err(cut()));
+        }
         let written = each!(self, stream => Pin::new(stream).poll_write(context, bytes));
         self.count_written(written)
     }
@@ -142,6 +166,9 @@ impl AsyncWrite for Stream {
         context: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        if self.cut.as_ref().is_some_and(|cut| cut.poll_write(context).is_ready()) {
+            return Poll::Ready(Err(cut()));
+        }
         let written = each!(self, stream => Pin::new(stream).poll_write_vectored(context, slices));
         self.count_written(written)
     }

@@ -97,6 +97,19 @@ impl FromStr for Expression {
     }
 }
 
+/// Tells whether a target is the application beside us: addresses of this machine that no network carries.
+pub(crate) fn is_beside_us(target: &meshless_discovery::Target) -> bool {
+    let is_local = |address: &meshless_discovery::Address| match address {
+        meshless_discovery::Address::Tcp(address) => address.ip().to_canonical().is_loopback(),
+        meshless_discovery::Address::Unix(_) => true,
+    };
+    let written = || meshless_discovery::written(&meshless_discovery::Config::Static, target)?.ok();
+    let all_local = |snapshot: meshless_discovery::Snapshot| {
+        snapshot.endpoints().iter().all(|endpoint| is_local(&endpoint.address))
+    };
+    target.backend == "static" && written().is_some_and(all_local)
+}
+
 /// Says whether a text can name a service or a backend: `[a-z0-9][a-z0-9._-]*`, at most 253 bytes.
 pub fn is_name(text: &str) -> bool {
     text.len() <= 253

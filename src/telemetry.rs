@@ -7,6 +7,7 @@ pub mod access_log;
 pub mod exposition;
 pub mod log;
 pub mod metrics;
+pub(crate) mod rarely;
 pub mod timestamp;
 pub mod traces;
 

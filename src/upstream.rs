@@ -11,6 +11,7 @@ pub(crate) mod pick;
 pub(crate) mod plan;
 pub(crate) mod pool;
 pub(crate) mod reconcile;
+pub(crate) mod tls;
 pub(crate) mod tree;
 pub(crate) mod turn;
 pub(crate) mod vitals;
@@ -29,7 +30,8 @@ use crate::resilience::breaker::{Breaker, Ejected, Usable};
 use crate::resilience::budget::Budget;
 use crate::resilience::percentile::Latencies;
 use health::Checked;
-use plan::{ListenerPlan, Plan, TlsClient};
+use plan::{ListenerPlan, Plan};
+use tls::TlsClient;
 use tree::Tree;
 use vitals::Counted;
 

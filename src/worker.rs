@@ -25,6 +25,7 @@ use crate::resilience::memory::{Level, Pressure};
 use crate::shutdown::{self, DrainTrigger};
 use crate::sockets::ListenSocket;
 use crate::telemetry::Telemetry;
+use crate::trust::Terms;
 use crate::upstream::Table;
 use crate::upstream::live::Wanted;
 use crate::upstream::pool::SWEEP;
@@ -55,6 +56,7 @@ pub(crate) struct Parts {
     pub(crate) held_failed: mpsc::UnboundedSender<HeldFailed>,
     pub(crate) wanted: mpsc::Sender<Wanted>,
     pub(crate) pressure: Arc<Pressure>,
+    pub(crate) terms: Arc<Terms>,
     pub(crate) crew: Arc<Crew>,
     pub(crate) handoffs: mpsc::UnboundedReceiver<Handoff>,
 }
@@ -110,9 +112,10 @@ struct State {
 }
 
 async fn run(parts: Parts, mut commands: mpsc::UnboundedReceiver<Command>) {
-    let Parts { number, table, telemetry, seed, epoch, held_failed, wanted, pressure, crew, mut handoffs } = parts;
+    let Parts { number, table, telemetry, seed, epoch, held_failed, wanted, pressure, terms, crew, mut handoffs } =
+        parts;
     let random = fastrand::Rng::with_seed(seed);
-    let context = WorkerContext::new(table, telemetry.worker(), random, epoch, held_failed, wanted, pressure);
+    let context = WorkerContext::new(table, telemetry.worker(), random, epoch, held_failed, wanted, pressure, terms);
     let mut state = State {
         context,
         crew,

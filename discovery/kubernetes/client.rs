@@ -58,6 +58,8 @@ pub(crate) struct Timing {
     pub(crate) watch: (Duration, Duration),
     /// How much longer than that a watch may last before it is taken for dead.
     pub(crate) grace: Duration,
+    /// A watch that lasted this long without a word, not even a bookmark, is not believed.
+    pub(crate) silence: Duration,
     /// How often that is asked for which is not watched.
     pub(crate) poll: Duration,
 }
@@ -69,6 +71,8 @@ impl Default for Timing {
             // A thousand targets at rest are four or five requests a second; a server that hangs is noticed by then.
             watch: (Duration::from_mins(3), Duration::from_mins(4)),
             grace: Duration::from_secs(10),
+            // Servers send a bookmark each minute, and one two seconds before the end.
+            silence: Duration::from_mins(2),
             poll: Duration::from_secs(30),
         }
     }

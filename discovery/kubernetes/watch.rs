@@ -1,8 +1,9 @@
 //! Keeps the objects of a collection as they are now: a list, then a watch from its version on.
 //!
 //! What is known is replaced as a whole when it is listed anew, never emptied first. An ordinary end of a watch is
-//! followed by the next one from the same place; when the server no longer knows that place (410), when it breaks off, or
-//! after an error, everything is listed anew.
+//! followed by the next one from the same place; when the server no longer knows that place (410), when it breaks off,
+//! after an error, or when it told nothing for as long as no server keeps still (`docs/decisions/0100`), everything is
+//! listed anew.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -107,7 +108,14 @@ impl<K: ResourceExt + DeserializeOwned> Watch<K> {
                 State::Watched { stream, version, since, has_told } => {
                     let Some(event) = stream.next().await? else {
                         let was_short = self.was_short;
-                        self.was_short = since.elapsed() < SHORTEST && !*has_told;
+                        let (lasted, was_silent) = (since.elapsed(), !*has_told);
+                        self.was_short = lasted < SHORTEST && was_silent;
+                        if was_silent && lasted >= self.client.timing().silence {
+                            // The version is one that the server has not come to: it may never tell anything from there.
+                            tracing::debug!(collection = %self.collection, ?lasted, "A watch told nothing at all.");
+                            self.state = State::Unlisted;
+                            continue;
+                        }
                         self.state = State::Known(std::mem::take(version));
                         if was_short && self.was_short {
                             return Err(Error::Unreachable(format!(

@@ -36,7 +36,7 @@ const PATHS: [Path; 13] = [
     Path { name: "/drain", methods: "POST", access: Access::Full, says: "begin to drain, as SIGTERM does" },
     Path { name: "/endpoints", methods: "GET", access: Access::Full, says: "endpoints; ?service=NAME for one" },
     Path { name: "/explain", methods: "GET", access: Access::Full, says: "why a request goes where it goes; ?url=…" },
-    Path { name: "/identity", methods: "GET", access: Access::Full, says: "not in this build yet" },
+    Path { name: "/identity", methods: "GET", access: Access::Full, says: "who we are, or null; who comes in clear text" },
     Path { name: "/live", methods: "GET", access: Access::Probes, says: "200 while the process answers" },
     Path { name: "/log-level", methods: "GET, POST", access: Access::Full, says: "show or set (?level=debug) it" },
     Path {
@@ -111,6 +111,7 @@ where
         ("/metrics", _) => metrics(admin, access, request.uri().query()),
         ("/config", _) => json(StatusCode::OK, &admin.view.config()),
         ("/registration", _) => json(StatusCode::OK, &admin.view.registration()),
+        ("/identity", _) => json(StatusCode::OK, &admin.view.identity()),
         ("/services", _) => json(StatusCode::OK, &admin.view.services()),
         ("/endpoints", _) => endpoints(admin, request.uri().query()),
         ("/targets", _) => json(StatusCode::OK, &admin.view.targets()),

@@ -28,6 +28,11 @@ pub trait View: fmt::Debug + Send + Sync {
         None
     }
 
+    /// Returns who we are; `None` where no identity is asked for.
+    fn identity(&self) -> Option<IdentityView> {
+        None
+    }
+
     /// Returns every target that is followed and what is known of it, in the order of their names.
     fn targets(&self) -> Vec<TargetView>;
 
@@ -211,6 +216,55 @@ pub struct RegistrationView {
     pub unconfirmed_seconds: f64,
     /// Why it does not; `None` where it does.
     pub failure: Option<String>,
+}
+
+/// Who we are, and who comes without saying who it is.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct IdentityView {
+    /// The trust domain of the mesh.
+    pub trust_domain: String,
+    /// Where the identity comes from.
+    pub source: String,
+    /// SPIFFE ID; `None` while there is no identity, and so are the next ones.
+    pub id: Option<String>,
+    /// Serial number of the certificate, hexadecimal.
+    pub serial: Option<String>,
+    /// Begin of its validity.
+    pub not_before: Option<String>,
+    /// End of its validity.
+    pub not_after: Option<String>,
+    /// How long it is still valid, in seconds; 0 once it has expired.
+    pub left_seconds: Option<f64>,
+    /// When it is about to be renewed, a tenth of its lifetime sooner or later; `None` where another agent does that.
+    pub renew_at: Option<String>,
+    /// Number of the trust bundle; 0 where nobody counts them (files).
+    pub bundle_sequence: Option<u64>,
+    /// Whom we trust.
+    pub roots: Vec<RootView>,
+    /// Why the last try to get an identity failed; `None` where it did not.
+    pub last_error: Option<String>,
+    /// Who came in clear text to permissive listeners, the newest first: at most 100 sources of each.
+    pub plaintext: Vec<PlaintextView>,
+}
+
+/// A root of the trust bundle.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RootView {
+    /// SHA-256 of the certificate, hexadecimal.
+    pub sha256: String,
+}
+
+/// A source of connections in clear text.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlaintextView {
+    /// The permissive listener.
+    pub listener: String,
+    /// Its address, or `unix`.
+    pub address: String,
+    /// How many connections it opened.
+    pub connections: u64,
+    /// When it opened the last one.
+    pub last: String,
 }
 
 /// The ejection of an endpoint.

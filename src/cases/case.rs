@@ -10,6 +10,7 @@ use crate::offline::engine::{Asked, Engine};
 use crate::offline::gateway::Gateway;
 use crate::offline::log::Outcome;
 use crate::proxy::bounds;
+use crate::proxy::failure::Failure;
 use crate::resilience::breaker::{Cause, Verdict};
 use crate::upstream::{Member, Upstream};
 
@@ -76,7 +77,9 @@ fn find(config: &Config, case: &Case) -> Result<Found, String> {
     let mut found = Found { deadline: case.request.deadline(), ..Found::default() };
     let takes_overrides = config.listeners.iter().any(|one| one.name == case.listener && one.overrides);
     let routed = case.request.route(&listener);
-    if let Some(problem) = case.request.beyond(&gateway.table, takes_overrides, routed.is_ok()) {
+    if let Some(problem) =
+        case.request.beyond(&gateway.table, takes_overrides, !matches!(routed, Err(Failure::NoRoute)))
+    {
         return Err(problem);
     }
     let routed = match routed {

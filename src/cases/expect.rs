@@ -6,6 +6,7 @@ use std::fmt::Display;
 use super::case::{Found, Mismatch};
 use super::raw::Expect;
 use crate::config::units::{Period, Ratio};
+use crate::proxy::failure::DENIED;
 
 /// How far a share may be off where nothing is said.
 const TOLERANCE: f64 = 0.02;
@@ -46,6 +47,9 @@ pub(super) fn compare(expect: &Expect, found: &Found) -> Vec<Mismatch> {
     }
     if let Some(expected) = &expect.error {
         differ.unless_equal("error", &quoted(expected), &quoted(error.unwrap_or_default()));
+    }
+    if let Some(expected) = expect.denied {
+        differ.unless_equal("denied", &expected, &(error == Some(DENIED)));
     }
     if let Some(expected) = expect.tries {
         differ.unless_equal("tries", &expected, &tries);

@@ -148,10 +148,6 @@ impl Reader<'_> {
                 "nothing is expected, so it cannot fail; add `route`, `service`, `share`, …",
             );
         }
-        if expect.as_ref().is_some_and(|expect| expect.denied.is_some()) {
-            let message = "`allow` of a listener is not in this build yet, so nobody is denied; remove `denied`";
-            self.wrong(&path.key("expect").key("denied"), message);
-        }
         let (listener, request) = self.request(raw.request.as_ref()?, &path.key("request"))?;
         Some(Case { name: name?, listener, request, at, events, endpoints, lists, expect: expect? })
     }

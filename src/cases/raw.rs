@@ -96,7 +96,7 @@ pub(super) struct Expect {
     pub(super) status: Option<u16>,
     /// Label of the failure that the gateway answers; `""`: none.
     pub(super) error: Option<String>,
-    /// The client is refused by `allow` of its listener.
+    /// No rule of `allow` of its listener allows it. With `dry_run` nothing is denied.
     pub(super) denied: Option<bool>,
     /// Tries, the first one included.
     pub(super) tries: Option<u32>,

@@ -5,12 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use meshless_certs::Mesh;
 use meshless_discovery::{Address, Target};
 use tokio::sync::{Notify, OwnedSemaphorePermit, mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::demand::{Demand, Kept};
+use super::identity::Identities;
 use super::listeners::Listeners;
 use super::objects::{Merged, Objects};
 use super::register::{self, Registering};
@@ -22,6 +24,7 @@ use crate::follow::Followed;
 use crate::follow::last_known_good::LastKnownGood;
 use crate::telemetry::metrics::ControlMetrics;
 use crate::telemetry::traces::Switch;
+use crate::trust::Terms;
 use crate::upstream::Table;
 use crate::upstream::live::Wanted;
 use crate::upstream::plan::Plan;
@@ -62,6 +65,9 @@ pub(super) struct Parts {
     pub(super) metrics: ControlMetrics,
     pub(super) traces: Switch,
     pub(super) registering: Registering,
+    pub(super) identities: Identities,
+    pub(super) mesh: Arc<Mesh>,
+    pub(super) terms: Arc<Terms>,
     pub(super) disk: Option<LastKnownGood>,
     pub(super) events: mpsc::UnboundedSender<Event>,
     pub(super) end: oneshot::Sender<()>,
@@ -86,6 +92,9 @@ pub(super) struct Control {
     metrics: ControlMetrics,
     traces: Switch,
     registering: Registering,
+    identities: Identities,
+    mesh: Arc<Mesh>,
+    terms: Arc<Terms>,
     end: oneshot::Sender<()>,
     targets: Targets,
     objects: Objects,
@@ -128,6 +137,9 @@ impl Control {
             metrics,
             traces,
             registering,
+            identities,
+            mesh,
+            terms,
             disk,
             events,
             end,
@@ -144,6 +156,9 @@ impl Control {
             metrics,
             traces,
             registering,
+            identities,
+            mesh,
+            terms,
             end,
             objects: Objects::new(events.clone(), seed ^ 1),
             targets: Targets::new(events, disk, seed),
@@ -279,8 +294,9 @@ impl Control {
             tracing::warn!(%warning, "The configuration is probably not meant so.");
         }
         self.status.attempts(tls::paths(&config));
-        let for_tls = config.clone();
-        let tls = tokio::task::spawn_blocking(move || tls::Built::new(&for_tls))
+        let identity = self.identities.open(&config)?;
+        let (for_tls, mesh) = (config.clone(), self.mesh.clone());
+        let tls = tokio::task::spawn_blocking(move || tls::Built::new(&for_tls, &mesh))
             .await
             .map_err(|panic| StartError::Unusable(panic.to_string()))??;
         let for_traces = config.clone();
@@ -294,7 +310,9 @@ impl Control {
         let mut prepared = self.prepare(&merged.config, &tls, &backends)?;
         let listening = self.listeners.open(&config, &tls, self.workers.len())?;
         prepared.targets.spawn();
-        wait_for_answers(prepared.targets.fresh()).await;
+        self.identities.commit(identity);
+        tokio::join!(wait_for_answers(prepared.targets.fresh()), self.identities.first(FIRST_ANSWERS));
+        self.terms.set_grace(config.shutdown.drain);
         // From here on nothing can fail.
         self.objects.commit(objects, &merged, &self.metrics);
         self.take_over(prepared);

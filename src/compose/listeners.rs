@@ -3,11 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use meshless_certs::Server;
-
 use super::tls::Built;
 use crate::config::{Config, ListenAddress, Listener};
-use crate::listener::Shared;
+use crate::listener::{Shared, Tls};
 use crate::sockets::{self, BindError, Sockets};
 use crate::target::Node;
 use crate::telemetry::metrics::Direction;
@@ -30,7 +28,7 @@ pub(super) struct Running {
 
 /// What a new configuration needs, bound but not yet in force.
 pub(super) struct Opened {
-    kept: Vec<(String, Arc<Listener>, Option<Arc<Server>>)>,
+    kept: Vec<(String, Arc<Listener>, Option<Arc<Tls>>)>,
     bound: Vec<(Running, Sockets)>,
     /// Listeners with the sockets of another one, by its name: it was renamed, or they change places. No socket is
     /// closed, so no connection that waits in its queue is lost.

@@ -12,11 +12,13 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::Event;
+use super::identity::Standing;
 use super::listeners::Running;
 use super::objects::{self, KnownByBackend};
 use super::targets::Targets;
 use crate::admin::{
-    ConfigView, EndpointState, EndpointView, ListenerView, Readiness, RegistrationView, ServiceView, View,
+    ConfigView, EndpointState, EndpointView, IdentityView, ListenerView, PlaintextView, Readiness, RegistrationView,
+    ServiceView, View,
 };
 use crate::config::{Config, ListenAddress, Problem};
 use crate::explain::answer::Explanation;
@@ -36,6 +38,7 @@ const READY_WITHIN: Duration = Duration::from_secs(10);
 pub(super) struct Status {
     table: Arc<ArcSwap<Table>>,
     events: mpsc::UnboundedSender<Event>,
+    identity: Arc<Standing>,
     started: Instant,
     draining: AtomicBool,
     was_ready: AtomicBool,
@@ -74,10 +77,16 @@ pub(super) struct Registered {
 }
 
 impl Status {
-    pub(super) fn new(table: Arc<ArcSwap<Table>>, events: mpsc::UnboundedSender<Event>, started: Instant) -> Self {
+    pub(super) fn new(
+        table: Arc<ArcSwap<Table>>,
+        events: mpsc::UnboundedSender<Event>,
+        started: Instant,
+        identity: Arc<Standing>,
+    ) -> Self {
         Self {
             table,
             events,
+            identity,
             started,
             draining: AtomicBool::new(false),
             was_ready: AtomicBool::new(false),
@@ -218,6 +227,7 @@ impl View for Status {
             })
             .collect();
         missing.extend(objects::missing(&told.objects));
+        missing.extend(self.identity.missing(SystemTime::now()));
         missing.sort();
         // Once ready, a target that a later configuration names does not take traffic away.
         let waits = self.started.elapsed() < READY_WITHIN && !self.was_ready.load(Ordering::Relaxed);
@@ -327,6 +337,21 @@ impl View for Status {
         let registered = told.registered.as_ref()?;
         let unconfirmed = registered.failing_since.map_or(Duration::ZERO, |since| since.elapsed());
         Some(RegistrationView { unconfirmed_seconds: unconfirmed.as_secs_f64(), ..registered.view.clone() })
+    }
+
+    fn identity(&self) -> Option<IdentityView> {
+        let plaintext = |running: &Running| {
+            let sources = running.shared.plaintext().all();
+            let name = running.shared.name.to_string();
+            sources.into_iter().map(move |source| PlaintextView {
+                listener: name.clone(),
+                address: source.address.map_or_else(|| "unix".to_owned(), |address| address.to_string()),
+                connections: source.connections,
+                last: Timestamp(source.last).to_string(),
+            })
+        };
+        let view = self.identity.view(SystemTime::now())?;
+        Some(IdentityView { plaintext: self.told().listeners.iter().flat_map(plaintext).collect(), ..view })
     }
 
     fn explain(&self, question: &Question) -> Result<Explanation, Refusal> {

@@ -1,9 +1,11 @@
 //! From what is written to what is right: reads all layers, checks structure and meaning, reports everything at once.
 
 mod actions;
+mod allow;
 mod balance;
 mod discovery;
 mod health;
+mod identity;
 mod listeners;
 mod matches;
 mod names;
@@ -137,13 +139,16 @@ impl Check<'_> {
         let discovery = self.discovery(&raw.discovery, surroundings);
         let root = Path::default();
         let defaults = self.policies(raw.defaults.as_ref(), &super::Policies::default(), &root.key("defaults"));
-        let services = self.services(&raw.services, &defaults);
+        let identity = self.identity(raw, &node);
+        let services = self.services(&raw.services, &defaults, identity.as_ref());
         let listeners = self.listeners(&raw.listeners);
         let routes = self.routes(&raw.routes);
         let names = self.names(&raw.names);
         self.addresses(admin.as_ref(), &listeners);
         self.reach(raw, &listeners, &routes);
         self.names_reach(&names, &listeners);
+        self.allow_holds(raw, &listeners);
+        self.inline_mesh(&defaults, &listeners, &routes, &names);
         let telemetry = self.telemetry(raw.telemetry.as_ref(), &node);
         let shutdown = process::shutdown(raw.shutdown.as_ref());
         let place = register::Place { node: &node, discovery: &discovery, listeners: &listeners, services: &services };
@@ -157,6 +162,7 @@ impl Check<'_> {
             listeners: listeners.into_iter().flatten().collect(),
             routes: routes.into_iter().flatten().collect(),
             names: names.into_iter().flatten().collect(),
+            identity,
             register,
             telemetry,
             shutdown,
@@ -184,6 +190,11 @@ impl Check<'_> {
             self.error(path, At::Value, "expected more than 0s");
         }
         value.map(|value| value.0)
+    }
+
+    /// Says whether there is a table, right or wrong.
+    fn has_table(&self, table: &str) -> bool {
+        self.tree.child(&Step::Key(table.to_owned())).is_some()
     }
 
     /// Says whether a table of the tree has a key, right or wrong.

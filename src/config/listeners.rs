@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::ListenAddress;
 use super::policies::CertifiedKeyFiles;
 use super::units::print;
+use super::{ListenAddress, Match};
 use crate::target::Expression;
 
 /// One listener.
@@ -27,6 +27,10 @@ pub struct Listener {
     pub proxy_protocol: bool,
     /// Headers of a request may change where it goes.
     pub overrides: bool,
+    /// Who may do what: a request has to fit one of these; `None`: whoever TLS lets in. Host and query are not looked at.
+    pub allow: Option<Vec<Match>>,
+    /// `allow` denies nothing: what it would deny is counted.
+    pub dry_run: bool,
     /// Limits and timeouts of the listener.
     pub limits: ListenerLimits,
 }
@@ -51,6 +55,8 @@ pub enum ListenerProtocol {
 pub enum ListenerTls {
     /// Clear text.
     Off,
+    /// Mesh TLS, or clear text: what comes so is counted by source.
+    Permissive,
     /// TLS by given certificates.
     Server {
         /// At least one; chosen by SNI, the first one where nothing fits.
@@ -58,6 +64,38 @@ pub enum ListenerTls {
         /// Client certificates must be signed by one of these, in PEM.
         client_ca: Option<PathBuf>,
     },
+    /// Mesh TLS: every client shows an identity of the trust domain.
+    Strict,
+}
+
+impl ListenerTls {
+    /// Tells whether it shows the identity of this workload.
+    #[must_use]
+    pub fn is_mesh(&self) -> bool {
+        matches!(self, Self::Permissive | Self::Strict)
+    }
+
+    /// Tells whether nobody comes in without a certificate.
+    #[must_use]
+    pub fn needs_certificates(&self) -> bool {
+        matches!(self, Self::Strict | Self::Server { client_ca: Some(_), .. })
+    }
+
+    /// Tells whether some who come in have shown a certificate.
+    #[must_use]
+    pub fn knows_identities(&self) -> bool {
+        self.needs_certificates() || self.is_mesh()
+    }
+
+    /// Tells whether what comes in this way, by TLS or in clear text, is taken.
+    #[must_use]
+    pub fn takes(&self, encrypted: bool) -> bool {
+        match self {
+            Self::Off => !encrypted,
+            Self::Permissive => true,
+            Self::Server { .. } | Self::Strict => encrypted,
+        }
+    }
 }
 
 /// Limits and timeouts of a listener. The defaults are those of the security paper, §1.

@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use serde::Serialize;
+use meshless_certs::SpiffeId;
+use serde::{Serialize, Serializer};
 
 use super::balance::{Balance, ZonePreference};
 use super::breaker::Breaker;
@@ -96,6 +97,13 @@ pub enum UpstreamProtocol {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum UpstreamTls {
+    /// By the identity of this workload, to endpoints that have one of these. Of `[defaults]` alone it says nothing: there is
+    /// nobody to expect until a service has a name, and nobody is spoken to.
+    Mesh {
+        /// At least one for a service.
+        #[serde(serialize_with = "ids")]
+        expected: Vec<SpiffeId>,
+    },
     /// Clear text.
     Off,
     /// TLS whose server certificate is checked against `ca`.
@@ -107,6 +115,18 @@ pub enum UpstreamTls {
         /// Name to ask for and to check; default: the name in the request's authority.
         server_name: Option<String>,
     },
+}
+
+impl UpstreamTls {
+    /// Tells whether it shows the identity of this workload.
+    #[must_use]
+    pub fn is_mesh(&self) -> bool {
+        matches!(self, Self::Mesh { .. })
+    }
+}
+
+fn ids<S: Serializer>(ids: &[SpiffeId], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(ids.iter().map(SpiffeId::as_str))
 }
 
 /// What a peer's certificate is checked against.
@@ -193,7 +213,7 @@ impl std::fmt::Display for RetryOn {
 }
 
 impl Serialize for RetryOn {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
     }
 }

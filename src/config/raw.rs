@@ -61,7 +61,6 @@ pub struct Raw {
     #[schemars(extend("x-later" = true))]
     pub ca: Option<Ca>,
     /// The identity of this workload.
-    #[schemars(extend("x-later" = true))]
     pub identity: Option<Identity>,
     /// Registers this workload in Consul, so that others find it.
     pub register: Option<Register>,

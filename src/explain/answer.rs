@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::allow::Allow;
 use crate::admin::EndpointView;
 use crate::proxy::failure::Failure;
 use crate::route;
@@ -21,6 +22,8 @@ pub struct Explanation {
     pub listener: Listener,
     /// What becomes of it.
     pub outcome: Outcome,
+    /// What the listener's `allow` says; `None`: it has none, and lets in whom TLS lets in.
+    pub allow: Option<Allow>,
     /// The route that matched; `None` where none did.
     pub route: Option<Route>,
     /// The other routes of the listener, in file order.

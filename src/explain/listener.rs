@@ -66,12 +66,14 @@ pub(super) fn choose<'a>(question: &Question, way: &Way, config: &'a Config) -> 
 
 /// Says why a listener does not take what comes so; `None` where it does.
 fn refuses(listener: &Listener, scheme: Scheme, config: &Config) -> Option<&'static str> {
-    let is_encrypted = matches!(listener.tls, ListenerTls::Server { .. });
-    let wanted = match (listener.protocol, is_encrypted) {
+    let wanted = match (listener.protocol, &listener.tls) {
         (ListenerProtocol::TlsPassthrough, _) => "passes TLS on (tls)",
         (ListenerProtocol::Tcp, _) => "takes bytes (tcp)",
-        (ListenerProtocol::Auto | ListenerProtocol::Http, true) => "takes https",
-        (ListenerProtocol::Auto | ListenerProtocol::Http, false) => "takes http",
+        (ListenerProtocol::Auto | ListenerProtocol::Http, ListenerTls::Off) => "takes http",
+        (ListenerProtocol::Auto | ListenerProtocol::Http, ListenerTls::Permissive) => "takes http and https",
+        (ListenerProtocol::Auto | ListenerProtocol::Http, ListenerTls::Server { .. } | ListenerTls::Strict) => {
+            "takes https"
+        }
     };
     let takes = match scheme {
         Scheme::Tls => listener.protocol == ListenerProtocol::TlsPassthrough,
@@ -81,7 +83,7 @@ fn refuses(listener: &Listener, scheme: Scheme, config: &Config) -> Option<&'sta
         }
         Scheme::Http | Scheme::Https => {
             matches!(listener.protocol, ListenerProtocol::Auto | ListenerProtocol::Http)
-                && is_encrypted == (scheme == Scheme::Https)
+                && listener.tls.takes(scheme == Scheme::Https)
         }
     };
     (!takes).then_some(wanted)

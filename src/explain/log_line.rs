@@ -103,11 +103,22 @@ pub fn compare(line: &Line, explanation: &mut Explanation) {
         let begin = key.split('.').next().unwrap_or_default();
         matches!(begin, "headers" | "query" | "from") || begin == "grpc" && line.grpc_status.is_none()
     });
-    let unknown: Vec<String> = unknown
+    let mut unknown: Vec<String> = unknown
         .map(|(name, key)| {
             format!("route {} asks for `{key}`, which the log does not have; it may have won", named(name))
         })
         .collect();
+    let rules = explanation.allow.iter().flat_map(|allow| &allow.missed);
+    unknown.extend(rules.filter_map(|rule| {
+        let lacks =
+            |key: &str| key == "from" || key.starts_with("headers.") || key == "grpc" && line.grpc_status.is_none();
+        let miss = rule.misses.iter().find(|miss| lacks(&miss.key))?;
+        Some(format!(
+            "{} asks for `{}`, which the log does not have; it may have allowed it",
+            named(&rule.rule),
+            miss.key
+        ))
+    }));
     explanation.logged = Some(Logged {
         request_id: line.request_id.clone(),
         time: line.time.clone(),

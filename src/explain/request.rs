@@ -7,8 +7,8 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Version, header}
 use meshless_certs::SpiffeId;
 
 use super::answer::{self, HeaderChange};
-use super::{Question, Refusal, knows_identities};
-use crate::config::{Listener, ListenerTls};
+use super::{Question, Refusal};
+use crate::config::Listener;
 use crate::proxy::failure::{self, Failure};
 use crate::proxy::{headers, normalise_path};
 use crate::route::Facts;
@@ -112,7 +112,7 @@ impl<'a> Asked<'a> {
             .map_err(|_| Refusal::new(format!("`{method}` is no method"), "write GET, POST, …"))?;
         let mut notes = Vec::new();
         let address = question.address.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
-        let from = question.from.clone().filter(|_| knows_identities(listener));
+        let from = question.from.clone().filter(|_| listener.tls.knows_identities());
         if let Some(id) = &question.from {
             if let Err(error) = id.parse::<SpiffeId>() {
                 return Err(Refusal::new(
@@ -159,8 +159,8 @@ impl<'a> Asked<'a> {
             // What the proxy does before it looks for a route, in its order.
             failure = normalise_path(&mut parts).err();
             let hops = headers::hops(&parts.headers);
-            let is_encrypted = matches!(listener.tls, ListenerTls::Server { .. });
-            let sender = headers::Sender { address: Some(address), tls: is_encrypted };
+            let is_encrypted = way.scheme == Scheme::Https;
+            let sender = headers::Sender { address: Some(address), tls: is_encrypted, certificate: None };
             let version = if is_grpc { Version::HTTP_2 } else { Version::HTTP_11 };
             let claims = if listener.overrides { headers::Claims::Keep } else { headers::Claims::Strip };
             headers::rewrite_request(&mut parts.headers, sender, version, is_upgrade, claims, || MADE);

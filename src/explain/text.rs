@@ -2,6 +2,7 @@
 
 use std::fmt::{self, Display, Formatter, Write as _};
 
+use super::allow::Allow;
 use super::answer::{Branch, Endpoint, Explanation, Logged, Service, Set};
 
 /// Width of the names at the left.
@@ -23,6 +24,9 @@ impl Display for Explanation {
         let grpc = if request.is_grpc { ", gRPC" } else { "" };
         let upgrade = if request.is_upgrade { ", asks to upgrade" } else { "" };
         row(out, "client", &format!("{}, {from}{grpc}{upgrade}", request.address))?;
+        for (position, line) in self.allow.iter().flat_map(Allow::lines).enumerate() {
+            row(out, if position == 0 { "allow" } else { "" }, &line)?;
+        }
         self.routes(out)?;
         for action in &self.actions {
             row(out, &action.kind.replace('_', " "), &action.says)?;

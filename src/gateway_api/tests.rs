@@ -55,6 +55,8 @@ fn listener(name: &str, port: u16) -> Listener {
         tls: ListenerTls::Off,
         proxy_protocol: false,
         overrides: false,
+        allow: None,
+        dry_run: false,
         limits: ListenerLimits::default(),
     }
 }

@@ -24,6 +24,7 @@ use crate::proxy::exchange::Interim;
 use crate::proxy::failure::TryError;
 use crate::stream::Stream;
 use crate::timer::{Timer, after};
+use crate::trust::Bond;
 use crate::upstream::pool::{Lease, Vacancy};
 
 const STREAM_WINDOW: u32 = 256 * 1024;
@@ -49,6 +50,8 @@ struct State {
     closed: Cell<bool>,
     idle_since: Cell<Instant>,
     vacancy: Vacancy,
+    /// Who the endpoint is, for TLS of the mesh.
+    bond: Option<Rc<Bond>>,
 }
 
 impl Session {
@@ -70,6 +73,7 @@ impl Session {
             closed: Cell::new(false),
             idle_since: Cell::new(Instant::now()),
             vacancy: lease.vacancy(),
+            bond: lease.bond(),
         });
         let session = Rc::new(Self { send, state: state.clone() });
         tokio::task::spawn_local(drive(connection, seen, state, lease));
@@ -78,7 +82,14 @@ impl Session {
 
     /// Tells whether another request may be sent on it.
     pub(crate) fn has_room(&self) -> bool {
-        !self.state.closed.get() && self.state.active.get() < self.send.current_max_send_streams().clamp(1, MAX_STREAMS)
+        !self.state.closed.get()
+            && !self.is_lost()
+            && self.state.active.get() < self.send.current_max_send_streams().clamp(1, MAX_STREAMS)
+    }
+
+    /// Tells whether the endpoint is trusted no longer.
+    pub(crate) fn is_lost(&self) -> bool {
+        self.state.bond.as_ref().is_some_and(|bond| bond.is_lost())
     }
 
     /// Tells whether it has ended.

@@ -6,9 +6,10 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
-use meshless_certs::Server;
 use tokio::sync::mpsc;
 
+use super::plaintext::Sources;
+use super::secure::Tls;
 use crate::config::{Listener, UpstreamProtocol};
 use crate::resilience::memory;
 use crate::telemetry::metrics::Direction;
@@ -20,7 +21,9 @@ pub(crate) struct Shared {
     pub(crate) name: Arc<str>,
     pub(crate) direction: Direction,
     listener: ArcSwap<Listener>,
-    tls: ArcSwapOption<Server>,
+    tls: ArcSwapOption<Tls>,
+    /// Who came in clear text although the listener wishes for certificates.
+    plaintext: Sources,
     /// What connections go on by when the listener is gone from the configuration.
     last_table: ArcSwapOption<Table>,
     open: AtomicUsize,
@@ -31,12 +34,13 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    pub(crate) fn new(listener: Arc<Listener>, tls: Option<Arc<Server>>, direction: Direction) -> Arc<Self> {
+    pub(crate) fn new(listener: Arc<Listener>, tls: Option<Arc<Tls>>, direction: Direction) -> Arc<Self> {
         Arc::new(Self {
             name: Arc::from(listener.name.as_str()),
             direction,
             listener: ArcSwap::new(listener),
             tls: ArcSwapOption::new(tls),
+            plaintext: Sources::default(),
             last_table: ArcSwapOption::empty(),
             open: AtomicUsize::new(0),
             requests: AtomicUsize::new(0),
@@ -45,7 +49,7 @@ impl Shared {
     }
 
     /// Takes a changed configuration over; connections that are open keep the old one.
-    pub(crate) fn replace(&self, listener: Arc<Listener>, tls: Option<Arc<Server>>) {
+    pub(crate) fn replace(&self, listener: Arc<Listener>, tls: Option<Arc<Tls>>) {
         self.listener.store(listener);
         self.tls.store(tls);
     }
@@ -54,8 +58,13 @@ impl Shared {
         self.listener.load_full()
     }
 
-    pub(crate) fn tls(&self) -> Option<Arc<Server>> {
+    pub(crate) fn tls(&self) -> Option<Arc<Tls>> {
         self.tls.load_full()
+    }
+
+    /// Returns who came in clear text although the listener wishes for certificates.
+    pub(crate) fn plaintext(&self) -> &Sources {
+        &self.plaintext
     }
 
     /// The listener goes: what is under way on its connections still ends by this table.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, header};
 
+use crate::authorize::{Allow, Asked, Decision};
 use crate::http1::Reject;
 use crate::proxy::failure::{self, Failure};
 use crate::proxy::{actions, path};
@@ -82,6 +83,10 @@ impl Request {
             from: self.from.as_deref(),
             address: self.address,
         };
+        let denies = |allow: &Allow| allow.decide(Asked::Request(&facts)) == Decision::Denied && !allow.is_dry_run();
+        if listener.allow.as_deref().is_some_and(denies) {
+            return Err(Failure::Denied);
+        }
         let (route, captures) = listener.route(&facts).ok_or(Failure::NoRoute)?;
         let answer = route.actions.answer.as_ref().map(|answer| match answer {
             Answer::Redirect(redirect) => redirect.status.as_u16(),

@@ -11,8 +11,12 @@ use crate::http1::Reject;
 
 /// Carries the label of every answer that is our own.
 pub(crate) const MESHLESS_ERROR: &str = "meshless-error";
+/// Label of what no rule of `allow` allows.
+pub(crate) const DENIED: &str = "denied";
 /// gRPC status `DEADLINE_EXCEEDED`.
 pub(crate) const GRPC_DEADLINE_EXCEEDED: u8 = 4;
+/// gRPC status `PERMISSION_DENIED`.
+const GRPC_PERMISSION_DENIED: u8 = 7;
 /// gRPC status `RESOURCE_EXHAUSTED`.
 const GRPC_RESOURCE_EXHAUSTED: u8 = 8;
 /// gRPC status `UNAVAILABLE`.
@@ -96,6 +100,8 @@ pub(crate) enum Failure {
     ConnectFailed(String),
     /// Its deadline passed.
     Deadline,
+    /// No rule of the listener's `allow` allows it.
+    Denied,
     /// Its route makes it fail.
     Fault(StatusCode),
     /// It has passed too many proxies: it goes in circles.
@@ -139,6 +145,7 @@ impl Failure {
                 StatusCode::SERVICE_UNAVAILABLE
             }
             Self::Deadline => StatusCode::GATEWAY_TIMEOUT,
+            Self::Denied => StatusCode::FORBIDDEN,
             Self::Fault(status) => *status,
             Self::Loop => StatusCode::LOOP_DETECTED,
             Self::Malformed(reject) => reject.status(),
@@ -161,6 +168,7 @@ impl Failure {
             | Self::SlowBody
             | Self::SlowHead => 13,
             Self::Deadline => GRPC_DEADLINE_EXCEEDED,
+            Self::Denied => GRPC_PERMISSION_DENIED,
             Self::Fault(status) => grpc_status_of(*status),
             Self::RateLimit { .. } => GRPC_RESOURCE_EXHAUSTED,
             Self::NameUnusable(_) | Self::NoRoute | Self::Loop => 12,
@@ -184,6 +192,7 @@ impl Failure {
             Self::ClientGone => "client_gone",
             Self::ConnectFailed(_) => "connect_failed",
             Self::Deadline => "deadline",
+            Self::Denied => DENIED,
             Self::Fault(_) => "fault",
             Self::Limit(limit) => limit.label(),
             Self::Loop => "loop",
@@ -210,6 +219,8 @@ impl Failure {
             Self::ClientGone => "the client went away".to_owned(),
             Self::ConnectFailed(why) => format!("no connection to an endpoint: {why}"),
             Self::Deadline => "no reply within the time of this request (`timeout` of the service or route)".to_owned(),
+            // Which rules there are is nothing that a stranger should learn.
+            Self::Denied => "this client may not do that here (`allow` of the listener)".to_owned(),
             Self::Limit(Limit::Listener) => {
                 "too many requests of the listener are in flight (`limits.requests` of the listener)".to_owned()
             }
@@ -275,7 +286,7 @@ pub(crate) fn grpc_status_of(status: StatusCode) -> u8 {
     match status.as_u16() {
         400 => 13,
         401 => 16,
-        403 => 7,
+        403 => GRPC_PERMISSION_DENIED,
         404 => 12,
         429 | 502..=504 => GRPC_UNAVAILABLE,
         // UNKNOWN.

@@ -7,6 +7,8 @@ use http::{HeaderMap, HeaderValue, Version};
 
 use crate::http1::hop;
 
+/// Who asked, as the certificate of the connection says: Envoy's name and form.
+pub(crate) const X_FORWARDED_CLIENT_CERT: HeaderName = HeaderName::from_static("x-forwarded-client-cert");
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 /// By which scheme the client asked, as far as it can be known.
 pub(crate) const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
@@ -19,14 +21,16 @@ const PSEUDONYM: &str = "meshless";
 
 /// Who sent a request.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Sender {
+pub(crate) struct Sender<'a> {
     /// Its address; `None` on a Unix socket.
     pub(crate) address: Option<IpAddr>,
     /// It came by TLS.
     pub(crate) tls: bool,
+    /// What is said of its certificate, by [`client_certificate`]; `None`: it showed no identity.
+    pub(crate) certificate: Option<&'a HeaderValue>,
 }
 
-impl Sender {
+impl Sender<'_> {
     /// A client on this machine is the application that this sidecar serves: what it says about who asked is passed on.
     /// Everybody else's word is replaced (trusted hops: 0).
     fn is_trusted(self) -> bool {
@@ -46,7 +50,7 @@ pub(crate) enum Claims {
 /// Makes a request's head one that we send.
 pub(crate) fn rewrite_request(
     headers: &mut HeaderMap,
-    sender: Sender,
+    sender: Sender<'_>,
     version: Version,
     upgrade: bool,
     claims: Claims,
@@ -55,6 +59,9 @@ pub(crate) fn rewrite_request(
     let keep = if upgrade { hop::Upgrade::Keep } else { hop::Upgrade::Strip };
     hop::strip(headers, hop::Direction::Request, keep);
     strip_claims(headers, claims);
+    if let Some(certificate) = sender.certificate {
+        headers.insert(X_FORWARDED_CLIENT_CERT, certificate.clone());
+    }
     if !sender.is_trusted() {
         headers.remove(X_FORWARDED_FOR);
         headers.remove(X_FORWARDED_PROTO);
@@ -73,6 +80,28 @@ pub(crate) fn rewrite_request(
     if !headers.get(X_REQUEST_ID).is_some_and(fits) {
         headers.insert(X_REQUEST_ID, new_id());
     }
+}
+
+/// Returns what `x-forwarded-client-cert` says of a client whose certificate was verified, in Envoy's form: who we are where
+/// that is an identity, the SHA-256 of the client's certificate, and who it is.
+pub(crate) fn client_certificate(ours: Option<&str>, leaf: &[u8], peer: &str) -> Option<HeaderValue> {
+    use std::fmt::Write as _;
+
+    let mut text = String::with_capacity(256);
+    if let Some(ours) = ours {
+        text.push_str("By=");
+        text.push_str(ours);
+        text.push(';');
+    }
+    text.push_str("Hash=");
+    for byte in meshless_certs::fingerprint(leaf) {
+        // Writing to a string does not fail.
+        let _ = write!(text, "{byte:02x}");
+    }
+    // A SPIFFE ID has none of the characters that would have to be quoted.
+    text.push_str(";URI=");
+    text.push_str(peer);
+    HeaderValue::try_from(text).ok()
 }
 
 /// Makes a reply's head one that we send.
@@ -159,7 +188,7 @@ mod tests {
         for (name, value) in fields {
             headers.append(*name, HeaderValue::from_static(value));
         }
-        let sender = Sender { address: Some(from.parse().unwrap()), tls: true };
+        let sender = Sender { address: Some(from.parse().unwrap()), tls: true, certificate: None };
         rewrite_request(&mut headers, sender, Version::HTTP_11, upgrade, claims, || HeaderValue::from_static("made"));
         headers
     }
@@ -177,6 +206,20 @@ mod tests {
         for (name, _) in claims {
             assert!(!headers.contains_key(name), "{name}");
         }
+    }
+
+    #[test]
+    fn what_we_know_of_a_client_replaces_what_it_says() {
+        let ours = client_certificate(Some("spiffe://a/svc/b"), b"leaf", "spiffe://a/svc/web").unwrap();
+        assert!(ours.to_str().unwrap().starts_with("By=spiffe://a/svc/b;Hash="), "{ours:?}");
+        assert!(ours.to_str().unwrap().ends_with(";URI=spiffe://a/svc/web"), "{ours:?}");
+        let mut headers = HeaderMap::new();
+        headers.append("x-forwarded-client-cert", HeaderValue::from_static("By=x;URI=spiffe://a/svc/admin"));
+        headers.append("x-forwarded-client-cert", HeaderValue::from_static("URI=spiffe://a/svc/root"));
+        let sender = Sender { address: None, tls: true, certificate: Some(&ours) };
+        let id = || HeaderValue::from_static("made");
+        rewrite_request(&mut headers, sender, Version::HTTP_2, false, Claims::Strip, id);
+        assert_eq!(headers.get_all(X_FORWARDED_CLIENT_CERT).iter().collect::<Vec<_>>(), [&ours]);
     }
 
     #[test]

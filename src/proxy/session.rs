@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwap;
 use arc_swap::cache::Cache;
@@ -18,15 +18,18 @@ use tokio::time::Instant;
 use super::demand::Demand;
 use super::failure::Limit;
 use super::headers::Sender;
+use crate::authorize::ration::Ration;
 use crate::balance::Sample;
 use crate::config::{Listener, ListenerLimits};
 use crate::follow::removals::Standing;
 use crate::listener::Shared;
 use crate::resilience::memory::{Level, Pressure};
 use crate::telemetry::WorkerTelemetry;
+use crate::telemetry::rarely::Rarely;
 use crate::telemetry::access_log::Record;
 use crate::telemetry::metrics::{Counter, ListenerSeries, RequestSeries, WorkerMetrics};
 use crate::telemetry::traces::Tracer;
+use crate::trust::{Bond, Terms, Trust};
 use crate::upstream::live::Wanted;
 use crate::upstream::plan::{MIRROR, Plan};
 use crate::upstream::pool::{Pools, Series};
@@ -43,6 +46,8 @@ type ListenerAndService = (Arc<str>, Arc<str>);
 pub(crate) struct WorkerContext {
     table: RefCell<Cache<Arc<ArcSwap<Table>>, Arc<Table>>>,
     pools: Rc<Pools>,
+    trust: Rc<Trust>,
+    rarely: Rarely,
     telemetry: WorkerTelemetry,
     random: RefCell<fastrand::Rng>,
     epoch: Instant,
@@ -53,6 +58,7 @@ pub(crate) struct WorkerContext {
     requests: RefCell<HashMap<ListenerAndService, Rc<RequestSeries>>>,
     mirrors: RefCell<HashMap<(Arc<str>, &'static str), Counter>>,
     aside: Aside,
+    audit: Ration,
     ids: Cell<u64>,
     /// The configuration that `services` and `requests` were last cleared by.
     plan: RefCell<Arc<Plan>>,
@@ -67,12 +73,16 @@ impl WorkerContext {
         held_failed: mpsc::UnboundedSender<HeldFailed>,
         wanted: mpsc::Sender<Wanted>,
         pressure: Arc<Pressure>,
+        terms: Arc<Terms>,
     ) -> Rc<Self> {
         let mut random = random;
+        let trust = Trust::new(terms, telemetry.metrics.clone());
         let ids = Cell::new(random.u64(..));
         Rc::new(Self {
             table: RefCell::new(Cache::new(table)),
-            pools: Rc::default(),
+            pools: Pools::new(trust.clone()),
+            trust,
+            rarely: Rarely::default(),
             telemetry,
             random: RefCell::new(random),
             epoch,
@@ -83,6 +93,7 @@ impl WorkerContext {
             requests: RefCell::default(),
             mirrors: RefCell::default(),
             aside: Aside::default(),
+            audit: Ration::default(),
             ids,
             plan: RefCell::default(),
         })
@@ -100,6 +111,16 @@ impl WorkerContext {
     /// Returns how short memory is.
     pub(crate) fn memory(&self) -> Level {
         self.pressure.level()
+    }
+
+    /// Returns the connections that live as long as their peers are trusted.
+    pub(crate) fn trust(&self) -> &Rc<Trust> {
+        &self.trust
+    }
+
+    /// Returns what was said lately of what peers can make happen at will.
+    pub(crate) fn rarely(&self) -> &Rarely {
+        &self.rarely
     }
 
     pub(crate) fn pools(&self) -> &Rc<Pools> {
@@ -124,6 +145,11 @@ impl WorkerContext {
     /// Where work runs that no request waits for.
     pub(crate) fn aside(&self) -> &Aside {
         &self.aside
+    }
+
+    /// How many lines denials may write.
+    pub(super) fn audit(&self) -> &Ration {
+        &self.audit
     }
 
     /// Counts what became of a copy for a mirror.
@@ -167,9 +193,14 @@ impl WorkerContext {
         });
     }
 
-    /// Forgets series and connections of upstreams that are gone.
+    /// Forgets series and connections of upstreams that are gone, and tells which denials were not written down.
     pub(crate) fn sweep(&self, now: Instant) {
+        let left_out = self.audit.owed(self.uptime());
+        if left_out > 0 {
+            tracing::info!(target: "audit", left_out, "Denials were left out of this log.");
+        }
         let table = self.table();
+        self.trust.sweep(SystemTime::now(), now);
         self.pools.sweep(&table.upstreams, now);
     }
 
@@ -193,12 +224,17 @@ impl WorkerContext {
 /// What is known of a connection that came by TLS.
 #[derive(Debug)]
 pub(crate) struct Encrypted {
-    /// What its handshake was made with.
-    pub(crate) server: Arc<meshless_certs::Server>,
+    /// The certificates that its own was chosen from, by name; `None`: it was our identity.
+    pub(crate) server: Option<Arc<meshless_certs::Server>>,
     /// The name that the client asked for.
     pub(crate) name: Option<String>,
     /// The SPIFFE ID in the certificate that the client was verified by.
     pub(crate) identity: Option<SpiffeId>,
+    /// What requests say of the client, in `x-forwarded-client-cert`.
+    pub(crate) certificate: Option<HeaderValue>,
+    /// Ends the connection when the client is trusted no longer; of mesh TLS.
+    #[allow(dead_code, reason = "the connection is watched while it is there")]
+    pub(crate) bond: Option<Rc<Bond>>,
 }
 
 /// What requests of one client connection share.
@@ -243,7 +279,7 @@ impl Session {
     /// Tells whether a host belongs to another certificate of the listener than the one that the client was shown: it
     /// came by the way of one site, and asks for another.
     pub(super) fn misdirects(&self, host: &str) -> bool {
-        let Some(Encrypted { server, name: Some(name), .. }) = &self.tls else { return false };
+        let Some(Encrypted { server: Some(server), name: Some(name), .. }) = &self.tls else { return false };
         server.misdirects(name, crate::route::without_port(host))
     }
 
@@ -282,8 +318,14 @@ impl Session {
         self.tls.as_ref()?.identity.as_ref().map(SpiffeId::as_str)
     }
 
-    pub(super) fn sender(&self) -> Sender {
-        Sender { address: self.client, tls: self.tls.is_some() }
+    pub(super) fn sender(&self) -> Sender<'_> {
+        let certificate = self.tls.as_ref().and_then(|tls| tls.certificate.as_ref());
+        Sender { address: self.client, tls: self.tls.is_some(), certificate }
+    }
+
+    /// Returns what is counted for the listener besides requests.
+    pub(super) fn listener_series(&self) -> &ListenerSeries {
+        &self.listener_series
     }
 
     /// A request of this connection was malformed.

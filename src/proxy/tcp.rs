@@ -51,6 +51,9 @@ async fn connect_and_carry(
     };
     let mut timer = Timer::default();
     let (mut table, mut wait_until) = (session.table(), None);
+    if let Some(listener) = table.listener(session.listener_name()) {
+        session.authorize_bytes(listener)?;
+    }
     let destination = loop {
         let listener = table.listener(session.listener_name()).ok_or(Failure::NoRoute)?;
         let matched = listener.route(&facts).map(|(route, _)| route);

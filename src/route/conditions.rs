@@ -23,7 +23,7 @@ impl fmt::Display for Miss {
 }
 
 /// Tells whether everything holds that host and path did not decide already.
-pub(super) fn rest_holds(matches: &Match, facts: &Facts<'_>) -> bool {
+pub(crate) fn rest_holds(matches: &Match, facts: &Facts<'_>) -> bool {
     use crate::config::PathMatch;
     let regex = match &matches.path {
         Some(PathMatch::Regex(pattern)) => pattern.matches(facts.path.as_bytes()),
@@ -40,40 +40,46 @@ pub(super) fn rest_holds(matches: &Match, facts: &Facts<'_>) -> bool {
 
 /// Returns the first condition that does not hold, in the order of the documentation. `host` is bare.
 pub(super) fn first_miss(matches: &Match, facts: &Facts<'_>, host: &str) -> Option<Miss> {
-    let missed = |key: String, found: Option<String>| {
-        Some(Miss { key, found: found.map_or_else(|| "nothing".to_owned(), |found| format!("`{found}`")) })
+    misses(matches, facts, host).into_iter().next()
+}
+
+/// Returns every condition that does not hold, in the order of the documentation. `host` is bare.
+pub(crate) fn misses(matches: &Match, facts: &Facts<'_>, host: &str) -> Vec<Miss> {
+    let mut all = Vec::new();
+    let mut missed = |key: String, found: Option<String>| {
+        all.push(Miss { key, found: found.map_or_else(|| "nothing".to_owned(), |found| format!("`{found}`")) });
     };
     if matches.host.as_ref().is_some_and(|wanted| !host_holds(wanted, host)) {
-        return missed("host".to_owned(), Some(host.to_owned()));
+        missed("host".to_owned(), Some(host.to_owned()));
     }
     if matches.path.as_ref().is_some_and(|wanted| !wanted.matches(facts.path)) {
-        return missed("path".to_owned(), Some(facts.path.to_owned()));
+        missed("path".to_owned(), Some(facts.path.to_owned()));
     }
     if !matches.methods.is_empty() && !matches.methods.contains(facts.method) {
-        return missed("method".to_owned(), Some(facts.method.to_string()));
+        missed("method".to_owned(), Some(facts.method.to_string()));
     }
     for (name, value) in &matches.headers {
         if !header_holds(value, facts.headers, name) {
             let found = facts.headers.get_all(name).iter().map(|value| value.as_bytes().escape_ascii().to_string());
-            return missed(format!("headers.{name}"), joined(found));
+            missed(format!("headers.{name}"), joined(found));
         }
     }
     for (name, value) in &matches.query {
         if !parameter_holds(value, facts.query, name) {
             let found = query::values(facts.query, name).map(|value| value.escape_ascii().to_string());
-            return missed(format!("query.{name}"), joined(found));
+            missed(format!("query.{name}"), joined(found));
         }
     }
     if matches.grpc.as_ref().is_some_and(|grpc| !grpc_holds(grpc, facts)) {
-        return missed("grpc".to_owned(), facts.is_grpc.then(|| facts.path.trim_start_matches('/').to_owned()));
+        missed("grpc".to_owned(), facts.is_grpc.then(|| facts.path.trim_start_matches('/').to_owned()));
     }
     if matches.from.as_ref().is_some_and(|from| !facts.from.is_some_and(|id| from.matches(id))) {
-        return missed("from".to_owned(), facts.from.map(ToOwned::to_owned));
+        missed("from".to_owned(), facts.from.map(ToOwned::to_owned));
     }
     if !address_holds(matches, facts) {
-        return missed("address".to_owned(), facts.address.map(|address| address.to_string()));
+        missed("address".to_owned(), facts.address.map(|address| address.to_string()));
     }
-    None
+    all
 }
 
 fn joined(values: impl Iterator<Item = String>) -> Option<String> {

@@ -7,6 +7,7 @@ use crate::config::problem::Path;
 use crate::config::{Config, Policies, Problem, Problems};
 use crate::offline::engine::{self, Engine};
 use crate::offline::gateway::Gateway;
+use crate::proxy::failure::Failure;
 use crate::upstream::plan::RoutePlan;
 use crate::upstream::tree::Tree;
 
@@ -65,7 +66,9 @@ impl Scenario {
                     listener.ok_or_else(|| wrong("listener", format!("`{key}` has no listener `{name}`")))?;
                 let takes_overrides = config.listeners.iter().any(|one| one.name == *name && one.overrides);
                 let routed = request.route(listener);
-                if let Some(problem) = request.beyond(&gateway.table, takes_overrides, routed.is_ok()) {
+                if let Some(problem) =
+                    request.beyond(&gateway.table, takes_overrides, !matches!(routed, Err(Failure::NoRoute)))
+                {
                     return Err(wrong("url", problem));
                 }
                 let routed = routed.map_err(|failure| {

@@ -25,7 +25,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-pub use control::{ControlMetrics, DiscoverySeries, ObjectSeries, RegisterSeries};
+pub use control::{ControlMetrics, DiscoverySeries, IdentitySeries, ObjectSeries, RegisterSeries};
 pub use family::{Buckets, Counts, Description, Family, Gauges};
 pub use handles::{Age, Counter, Distribution, Gauge, Histogram, Level, SharedCounter};
 pub use samples::{FamilySamples, Labels, Samples, Value};

@@ -2,16 +2,18 @@
 
 use std::io;
 use std::rc::Rc;
+use std::time::SystemTime;
 
 use meshless_discovery::{Address, AppProtocol, Endpoint};
-use rustls::pki_types::ServerName;
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::{TlsConnector, TlsStream};
 
-use super::plan::TlsClient;
+use super::tls::{CannotBegin, TlsClient};
 use crate::config::{Policies, UpstreamProtocol, UpstreamTls};
+use crate::handshake::Failed;
 use crate::stream::Stream;
 use crate::telemetry::metrics::TcpSeries;
+use crate::trust::{self, Peer};
 
 /// What a connection is wanted for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,6 +65,8 @@ impl Wanted {
 pub(crate) struct Fresh {
     pub(crate) stream: Stream,
     pub(crate) is_http2: bool,
+    /// Who the endpoint is, for TLS of the mesh.
+    pub(crate) peer: Option<Peer>,
 }
 
 /// Why there is none.
@@ -88,6 +92,21 @@ impl ConnectError {
     }
 }
 
+impl From<Failed> for ConnectError {
+    fn from(failed: Failed) -> Self {
+        Self { label: failed.label, why: failed.why }
+    }
+}
+
+impl From<CannotBegin> for ConnectError {
+    fn from(error: CannotBegin) -> Self {
+        match error {
+            CannotBegin::NoIdentity(why) => Failed::no_identity(&why).into(),
+            CannotBegin::NoName => Self { label: "tls", why: error.to_string() },
+        }
+    }
+}
+
 /// Connects, shakes hands. The caller bounds the time.
 pub(crate) async fn connect(
     address: &Address,
@@ -106,34 +125,24 @@ pub(crate) async fn connect(
         }
     };
     stream.count(series.open());
-    let Some(tls) = tls else { return Ok(Fresh { stream, is_http2: wanted == Wanted::Http2 }) };
-    let name = server_name(tls, address).ok_or_else(|| {
-        let why = "TLS over a Unix socket needs `tls.server_name`".to_owned();
-        ConnectError { label: "tls", why }
+    let Some(tls) = tls else { return Ok(Fresh { stream, is_http2: wanted == Wanted::Http2, peer: None }) };
+    let generation = tls.mesh().map(|mesh| mesh.generation()).unwrap_or_default();
+    let (config, name) = tls.begin(address, wanted, SystemTime::now())?;
+    let connecting = TlsConnector::from(config).connect(name, stream);
+    let session = connecting.await.map_err(|error| match tls.mesh() {
+        Some(_) => Failed::of(&error),
+        None => Failed { label: "tls", ..Failed::of(&error) },
     })?;
-    let config = match wanted {
-        Wanted::Bytes => &tls.bytes,
-        Wanted::Either => &tls.either,
-        Wanted::Http1 => &tls.http1,
-        Wanted::Http2 => &tls.http2,
-    };
-    let session = TlsConnector::from(config.clone())
-        .connect(name, stream)
-        .await
-        .map_err(|error| ConnectError { label: "tls", why: format!("TLS: {error}") })?;
-    let is_http2 = session.get_ref().1.alpn_protocol() == Some(b"h2");
+    let connection = session.get_ref().1;
+    let is_http2 = connection.alpn_protocol() == Some(b"h2");
     if wanted == Wanted::Http2 && !is_http2 {
         let why = "TLS: the endpoint did not agree to HTTP/2 (ALPN h2); set `protocol`".to_owned();
         return Err(ConnectError { label: "alpn", why });
     }
-    Ok(Fresh { stream: Stream::from(TlsStream::from(session)), is_http2 })
-}
-
-/// Returns the name that is asked for and checked: the configured one, else the address. A Unix socket has none.
-pub(crate) fn server_name(tls: &TlsClient, address: &Address) -> Option<ServerName<'static>> {
-    match (&tls.server_name, address) {
-        (Some(name), _) => Some(name.clone()),
-        (None, Address::Tcp(address)) => Some(ServerName::from(address.ip())),
-        (None, Address::Unix(_)) => None,
-    }
+    let peer = tls.mesh().map(|mesh| {
+        let (chain, kind) = (connection.peer_certificates(), connection.handshake_kind());
+        trust::peer(mesh, generation, chain, kind, SystemTime::now()).map_err(|refused| Failed::refused(&refused))
+    });
+    let peer = peer.transpose()?;
+    Ok(Fresh { stream: Stream::from(TlsStream::from(session)), is_http2, peer })
 }

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use meshless_discovery::Target;
 
-use super::plan::{RoutePlan, TlsClient, UpstreamPlan};
+use super::plan::{RoutePlan, UpstreamPlan};
+use super::tls::TlsClient;
 use super::tree::Tree;
 use crate::config::{Backend, Config, Policies};
 use crate::names::Rule;

@@ -13,10 +13,12 @@ use meshless_discovery::Target;
 
 use self::actions::{Actions, Limiters, MirrorPlan};
 use super::logical::{Backends, Logical};
+use super::tls::TlsClient;
 use super::tree::Tree;
+use crate::authorize::Allow;
 use crate::config::{Config, Hedge, Mirror, Policies, Retry, RetryOverlay, Route, RouteAction, UpstreamTls};
 use crate::route::{Captures, Facts, Lost, Router};
-use crate::target::{Expression, Node, Split, Term};
+use crate::target::{Expression, Node, Split, Term, is_beside_us};
 
 /// Ends the name of a route that sends copies for another one.
 pub(crate) const MIRROR: &str = " mirror";
@@ -40,26 +42,13 @@ pub(crate) struct UpstreamPlan {
     pub(crate) from: Tree<Target>,
 }
 
-/// TLS to an upstream: built outside, because it reads files.
-#[derive(Debug)]
-pub(crate) struct TlsClient {
-    /// Without ALPN.
-    pub(crate) bytes: Arc<rustls::ClientConfig>,
-    /// ALPN h2 and http/1.1.
-    pub(crate) either: Arc<rustls::ClientConfig>,
-    /// ALPN http/1.1 alone.
-    pub(crate) http1: Arc<rustls::ClientConfig>,
-    /// ALPN h2 alone.
-    pub(crate) http2: Arc<rustls::ClientConfig>,
-    /// Name to ask for and to check; `None`: the endpoint's address.
-    pub(crate) server_name: Option<rustls::pki_types::ServerName<'static>>,
-}
-
 /// What a listener does with requests.
 #[derive(Debug)]
 pub(crate) struct ListenerPlan {
     /// Everything goes here, instead of routes.
     pub(crate) to: Option<RoutePlan>,
+    /// Who may do what; `None`: whoever TLS lets in.
+    pub(crate) allow: Option<Box<Allow>>,
     router: Router,
     routes: Vec<RoutePlan>,
 }
@@ -187,7 +176,9 @@ impl Plan {
                 })
                 .collect();
             let routes = fitting.iter().map(|route| builder.route(route)).collect();
-            let plan = ListenerPlan { to, router: Router::new(fitting.iter().map(|route| &route.matches)), routes };
+            let router = Router::new(fitting.iter().map(|route| &route.matches));
+            let allow = Allow::new(listener).map(Box::new);
+            let plan = ListenerPlan { to, allow, router, routes };
             listeners.insert(listener.name.clone(), Arc::new(plan));
         }
         let tls = builder.client(&config.defaults);
@@ -291,7 +282,12 @@ impl Builder<'_> {
         }
         let term = Term { weight: 1, node: Node::Target(target.clone()) };
         let from = Expression { tiers: vec![Split { terms: vec![term] }] };
-        self.add(name, self.config.defaults.clone(), &from)
+        let mut policies = self.config.defaults.clone();
+        // The checker lets such a target stand only where it is the application beside us, which knows no mesh.
+        if matches!(policies.tls, UpstreamTls::Mesh { .. }) && is_beside_us(target) {
+            policies.tls = UpstreamTls::Off;
+        }
+        self.add(name, policies, &from)
     }
 
     fn client(&mut self, policies: &Policies) -> Option<Arc<TlsClient>> {

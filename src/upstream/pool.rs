@@ -1,6 +1,6 @@
 //! Connections to endpoints: each worker has its own, the limits count over all.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::HashMap;
 use std::future::poll_fn;
 use std::pin::pin;
@@ -20,7 +20,9 @@ use crate::http2::client::Session;
 use crate::proxy::failure::{Limit, TryError};
 use crate::stream::Stream;
 use crate::telemetry::metrics::{ServiceSeries, TcpSeries};
+use crate::telemetry::rarely::Rarely;
 use crate::timer::{Timer, after};
+use crate::trust::{Bond, Trust};
 
 /// An idle connection is closed after this: before the endpoint does, whose limit is usually a minute.
 const IDLE: Duration = Duration::from_secs(30);
@@ -28,9 +30,12 @@ const IDLE: Duration = Duration::from_secs(30);
 pub(crate) const SWEEP: Duration = Duration::from_millis(250);
 
 /// The connections of one worker.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Pools {
     members: RefCell<HashMap<u64, Pool>>,
+    trust: Rc<Trust>,
+    /// What was said lately of endpoints that are refused.
+    rarely: Rarely,
     /// Wakes requests of this worker that wait for a connection, by upstream.
     waiting: RefCell<HashMap<u64, Rc<Waiting>>>,
 }
@@ -63,6 +68,8 @@ struct LeaseInner {
     upstream: Arc<UpstreamState>,
     /// `None` only while it is dropped.
     permit: Option<OwnedSemaphorePermit>,
+    /// Who the endpoint is, for TLS of the mesh.
+    bond: OnceCell<Rc<Bond>>,
 }
 
 impl Drop for LeaseInner {
@@ -80,6 +87,16 @@ impl Lease {
         Vacancy { pools: self.0.pools.clone(), upstream: self.0.upstream.id }
     }
 
+    /// Returns who the endpoint is, for TLS of the mesh.
+    pub(crate) fn bond(&self) -> Option<Rc<Bond>> {
+        self.0.bond.get().cloned()
+    }
+
+    /// Tells whether the endpoint is trusted no longer, so that nothing more may be sent to it by this connection.
+    pub(crate) fn is_lost(&self) -> bool {
+        self.0.bond.get().is_some_and(|bond| bond.is_lost())
+    }
+
     /// Puts an HTTP/1.1 connection whose exchange has ended into the pool.
     pub(crate) fn give_back(&self, connection: Connection) {
         let Some(pools) = self.0.pools.upgrade() else { return };
@@ -89,7 +106,7 @@ impl Lease {
             // Only other workers wait, and they cannot use this connection: its permit is what they need.
             return;
         }
-        if self.0.member.gone.load(Ordering::Relaxed) {
+        if self.0.member.gone.load(Ordering::Relaxed) || self.is_lost() {
             return;
         }
         // The pool may have been swept away while all of its connections were in use.
@@ -133,6 +150,11 @@ pub(crate) struct Series {
 }
 
 impl Pools {
+    pub(crate) fn new(trust: Rc<Trust>) -> Rc<Self> {
+        let (members, waiting) = (RefCell::default(), RefCell::default());
+        Rc::new(Self { members, trust, rarely: Rarely::default(), waiting })
+    }
+
     /// Takes an idle connection, or a place on a session, or opens one; waits while the limit is reached.
     pub(crate) async fn take(
         self: &Rc<Self>,
@@ -192,7 +214,7 @@ impl Pools {
             }
         };
         let lease = self.lease(upstream, member, permit);
-        let fresh = self.connect(upstream, member, Wanted::Bytes, series, timer).await?;
+        let fresh = self.connect(upstream, member, Wanted::Bytes, &lease, series, timer).await?;
         Ok((fresh.stream, lease))
     }
 
@@ -295,6 +317,7 @@ impl Pools {
             member: member.state.clone(),
             upstream: upstream.state.clone(),
             permit: Some(permit),
+            bond: OnceCell::new(),
         }))
     }
 
@@ -310,7 +333,7 @@ impl Pools {
         let id = member.state.id;
         self.of(&member.state, |_| ());
         let _opening = (wanted == Wanted::Http2).then(|| Opening::new(self, id));
-        let fresh = self.connect(upstream, member, wanted, series, timer).await?;
+        let fresh = self.connect(upstream, member, wanted, &lease, series, timer).await?;
         if !fresh.is_http2 {
             return Ok(Ready::Http1(Connection::new(fresh.stream, lease)));
         }
@@ -332,6 +355,7 @@ impl Pools {
         upstream: &Upstream,
         member: &Member,
         wanted: Wanted,
+        lease: &Lease,
         series: &Series,
         timer: &mut Timer,
     ) -> Result<Fresh, TryError> {
@@ -340,12 +364,22 @@ impl Pools {
         let connecting =
             connect::connect(&member.endpoint.address, upstream.tls.as_deref(), wanted, &series.destination);
         match timer.bound(Some(deadline), connecting).await {
-            Ok(Ok(fresh)) => {
+            Ok(Ok(mut fresh)) => {
                 series.service.connected(started.elapsed());
+                if let Some(peer) = fresh.peer.take() {
+                    let bond = self.trust.watch_endpoint(peer);
+                    fresh.stream.cut_by(bond.cut().clone());
+                    let _ = lease.0.bond.set(bond);
+                }
                 Ok(fresh)
             }
             Ok(Err(error)) => {
                 series.service.connect_failed(error.label);
+                let (address, is_mesh) = (&member.endpoint.address, upstream.policies.tls.is_mesh());
+                if is_mesh && self.rarely.may_say(&(error.label, member.state.id), Instant::now()) {
+                    let (service, reason, why) = (&*upstream.name, error.label, &*error.why);
+                    tracing::warn!(service, endpoint = %address, reason, why, "No connection of the mesh to an endpoint.");
+                }
                 Err(TryError::Connect { why: format!("{}: {}", member.endpoint.address, error.why) })
             }
             Err(_) => {
@@ -361,9 +395,12 @@ impl Pools {
     pub(crate) fn sweep(&self, upstreams: &[Arc<Upstream>], now: Instant) {
         let mut members = self.members.borrow_mut();
         members.retain(|_, pool| {
-            pool.idle.retain_mut(|(connection, since)| now.duration_since(*since) < IDLE && connection.is_quiet());
+            pool.idle.retain_mut(|(connection, since)| {
+                now.duration_since(*since) < IDLE && !connection.lease.is_lost() && connection.is_quiet()
+            });
             pool.sessions.retain(|session| {
-                !session.is_closed() && session.idle_since().is_none_or(|since| now.duration_since(since) < IDLE)
+                let is_fresh = |since| now.duration_since(since) < IDLE && !session.is_lost();
+                !session.is_closed() && session.idle_since().is_none_or(is_fresh)
             });
             pool.opening || !pool.idle.is_empty() || !pool.sessions.is_empty()
         });

@@ -83,6 +83,7 @@ struct Watcher {
 /// What a request names.
 #[derive(Debug, Clone, Default)]
 struct Query {
+    group: String,
     resource: String,
     namespace: String,
     name: Option<String>,
@@ -170,13 +171,7 @@ impl Kubernetes {
 
     /// Tells every watch that nothing else happened up to now.
     pub fn bookmark(&self) {
-        let mut state = self.lock();
-        let version = state.version.to_string();
-        state.watches.retain(|watch| {
-            let wants = watch.query.parameters.get("allowWatchBookmarks").is_some_and(|value| value == "true");
-            let object = json!({ "kind": "Bookmark", "metadata": { "resourceVersion": version } });
-            !wants || watch.send.send(line("BOOKMARK", &object)).is_ok()
-        });
+        self.lock().bookmark(None);
     }
 
     /// Ends every watch, as servers do after a while and when they restart.
@@ -300,6 +295,16 @@ impl State {
         self.history.push((self.version, change));
     }
 
+    /// Tells one watch, or all of them, that nothing else happened up to now; those alone that want to be told.
+    fn bookmark(&mut self, id: Option<u64>) {
+        let object = json!({ "kind": "Bookmark", "metadata": { "resourceVersion": self.version.to_string() } });
+        self.watches.retain(|watch| {
+            let wants = watch.query.parameters.get("allowWatchBookmarks").is_some_and(|value| value == "true");
+            let is_meant = id.is_none_or(|id| watch.id == id);
+            !(wants && is_meant) || watch.send.send(line("BOOKMARK", &object)).is_ok()
+        });
+    }
+
     fn is_permitted(&self, verb: &str, resource: &str) -> bool {
         !self.denied.contains(&(verb.to_owned(), resource.to_owned()))
     }
@@ -318,17 +323,20 @@ impl Query {
             return None;
         }
         let mut rest = parts.split_off(prefix).into_iter();
+        let group = if prefix == 3 { parts[1].to_owned() } else { String::new() };
         let (first, second, third) = (rest.next()?, rest.next(), rest.next());
         let parameters = request.uri().query().map(parameters).unwrap_or_default();
         let query = match (first, second, third) {
             ("namespaces", Some(namespace), Some(resource)) => Self {
+                group,
                 resource: resource.to_owned(),
                 namespace: namespace.to_owned(),
                 name: rest.next().map(str::to_owned),
                 parameters,
             },
             (resource, name, _) => {
-                Self { resource: resource.to_owned(), name: name.map(str::to_owned), parameters, ..Self::default() }
+                let (resource, name) = (resource.to_owned(), name.map(str::to_owned));
+                Self { group, resource, name, parameters, ..Self::default() }
             }
         };
         Some(query)
@@ -448,8 +456,12 @@ fn serve(request: &Request<Bytes>, state: &mut State, shared: &Arc<Mutex<State>>
         } else {
             format!("in the namespace \"{}\"", query.namespace)
         };
-        let resource = &query.resource;
-        let message = format!("{resource} is forbidden: User \"fake\" cannot {verb} resource \"{resource}\" {scope}");
+        let Query { group, resource, .. } = &query;
+        let dot = if group.is_empty() { "" } else { "." };
+        let message = format!(
+            "{resource}{dot}{group} is forbidden: User \"fake\" cannot {verb} resource \"{resource}\" in API group \
+             \"{group}\" {scope}"
+        );
         return refuse(403, &message);
     }
     if let Some(status) = state.failing.get(&(verb.to_owned(), query.resource.clone())) {
@@ -499,8 +511,9 @@ fn list(query: &Query, state: &mut State) -> Response<Body> {
 
 fn watch(query: Query, state: &mut State, shared: &Arc<Mutex<State>>) -> Response<Body> {
     let from: u64 = query.parameter("resourceVersion").and_then(|text| text.parse().ok()).unwrap_or_default();
-    // A version from before a restore may be ahead of what is there.
-    let is_gone = from < state.compacted || from > state.version;
+    // A version from before a restore may be ahead of what is there: nothing is told of it until it is reached.
+    let is_ahead = from > state.version;
+    let is_gone = from < state.compacted;
     if is_gone && state.gone == Gone::Status {
         return refuse(410, "too old resource version");
     }
@@ -521,6 +534,9 @@ fn watch(query: Query, state: &mut State, shared: &Arc<Mutex<State>>) -> Respons
                 tokio::time::sleep(Duration::from_secs(seconds)).await;
                 let mut state = lock(&shared);
                 let endless = state.watches_are_endless;
+                if !is_ahead && !endless {
+                    state.bookmark(Some(id));
+                }
                 state.watches.retain(|watch| endless || watch.id != id);
             });
         }

@@ -103,6 +103,8 @@ const RULES: &[Rule] = &[
             "fastrand::Rng::new",
         ],
         within: &[
+            "src/authorize.rs",
+            "src/authorize/",
             "src/balance.rs",
             "src/balance/",
             "src/explain.rs",

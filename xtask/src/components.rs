@@ -11,7 +11,8 @@ use std::process::Command;
 
 use anyhow::Context as _;
 
-use crate::{consul, debian, golang, process, workspace};
+use crate::golang::{GRPC_INTEROP, KUBE_APISERVER};
+use crate::{archive, debian, process, workspace};
 
 /// A program of a Debian package.
 struct Program {
@@ -73,21 +74,25 @@ pub(crate) fn prepare() -> anyhow::Result<PathBuf> {
         }
         Err(error) => missing.push(("python3", format!("{error:#}"))),
     }
-    match consul::program() {
-        Ok(program) => {
-            symlink(&program, bin.join("consul")).context("note a test component")?;
-            println!("  {:<13} {} ({})", "consul", program.display(), consul::VERSION);
-        }
-        Err(error) => missing.push(("consul", format!("{error:#}"))),
-    }
-    match golang::grpc_interop() {
-        Ok(folder) => {
-            for (program, _) in golang::PROGRAMS {
-                symlink(folder.join(program), bin.join(program)).context("note a test component")?;
-                println!("  {program:<13} {} ({})", folder.display(), golang::version()?);
+    for package in [archive::CONSUL, archive::ETCD] {
+        match package.unpacked() {
+            Ok(program) => {
+                symlink(&program, bin.join(package.program)).context("note a test component")?;
+                println!("  {:<13} {} ({})", package.program, program.display(), package.version);
             }
+            Err(error) => missing.push((package.program, format!("{error:#}"))),
         }
-        Err(error) => missing.push(("grpc-interop", format!("{error:#}"))),
+    }
+    for module in [GRPC_INTEROP, KUBE_APISERVER] {
+        match module.built() {
+            Ok(folder) => {
+                for (program, _) in module.programs {
+                    symlink(folder.join(program), bin.join(program)).context("note a test component")?;
+                    println!("  {program:<13} {} ({})", folder.display(), module.version()?);
+                }
+            }
+            Err(error) => missing.push((module.name, format!("{error:#}"))),
+        }
     }
     for (name, what_to_do) in &missing {
         println!("  {name:<13} missing, its tests are skipped; {what_to_do}");

@@ -4,10 +4,10 @@
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a tool that talks to a person at a terminal")]
 
+mod archive;
 mod bench;
 mod ci;
 mod components;
-mod consul;
 mod debian;
 mod discovery;
 mod docs;

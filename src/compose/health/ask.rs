@@ -3,6 +3,8 @@
 //! Each check opens a connection of its own, so that it sees what a new client would see: a full accept queue, a
 //! certificate that has expired. It is not part of any pool and not counted against `limits.connections`.
 
+use std::time::SystemTime;
+
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, Request, Version, header};
 use hyper::body::{Body, Frame, SizeHint};
@@ -14,8 +16,10 @@ use tokio_rustls::TlsConnector;
 
 use super::grpc;
 use crate::config::{HealthAsk, UpstreamProtocol};
-use crate::upstream::connect::server_name;
-use crate::upstream::plan::TlsClient;
+use crate::handshake::Failed;
+use crate::trust;
+use crate::upstream::connect::Wanted;
+use crate::upstream::tls::TlsClient;
 
 /// Who asks, for the access logs of endpoints.
 const AGENT: &str = concat!("meshless-health-check/", env!("CARGO_PKG_VERSION"));
@@ -26,15 +30,6 @@ const HEAD: u32 = 16 * 1024;
 
 trait Wire: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Wire for T {}
-
-/// What is spoken.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Speak {
-    Bytes,
-    Either,
-    Http1,
-    Http2,
-}
 
 /// Who is asked.
 #[derive(Debug)]
@@ -48,14 +43,14 @@ pub(in crate::compose) struct Place<'a> {
 
 /// Asks an endpoint; the error says why it is not well.
 pub(in crate::compose) async fn ask(place: &Place<'_>, ask: &HealthAsk) -> Result<(), String> {
-    let speak = match (ask, place.protocol) {
-        (HealthAsk::Tcp, _) => Speak::Bytes,
-        (HealthAsk::Grpc { .. }, _) | (_, UpstreamProtocol::Http2) => Speak::Http2,
-        (_, UpstreamProtocol::Auto) if place.tls.is_some() => Speak::Either,
-        (_, UpstreamProtocol::Auto) if place.app == Some(AppProtocol::H2c) => Speak::Http2,
-        (_, UpstreamProtocol::Auto | UpstreamProtocol::Http1 | UpstreamProtocol::Tcp) => Speak::Http1,
+    let wanted = match (ask, place.protocol) {
+        (HealthAsk::Tcp, _) => Wanted::Bytes,
+        (HealthAsk::Grpc { .. }, _) | (_, UpstreamProtocol::Http2) => Wanted::Http2,
+        (_, UpstreamProtocol::Auto) if place.tls.is_some() => Wanted::Either,
+        (_, UpstreamProtocol::Auto) if place.app == Some(AppProtocol::H2c) => Wanted::Http2,
+        (_, UpstreamProtocol::Auto | UpstreamProtocol::Http1 | UpstreamProtocol::Tcp) => Wanted::Http1,
     };
-    let (wire, is_http2) = connect(place, speak).await?;
+    let (wire, is_http2) = connect(place, wanted).await?;
     match ask {
         HealthAsk::Tcp => Ok(()),
         HealthAsk::Grpc { service } => {
@@ -88,7 +83,7 @@ pub(in crate::compose) async fn ask(place: &Place<'_>, ask: &HealthAsk) -> Resul
     }
 }
 
-async fn connect(place: &Place<'_>, speak: Speak) -> Result<(Box<dyn Wire>, bool), String> {
+async fn connect(place: &Place<'_>, wanted: Wanted) -> Result<(Box<dyn Wire>, bool), String> {
     let address = place.address;
     let wire: Box<dyn Wire> = match address {
         Address::Tcp(address) => {
@@ -98,25 +93,25 @@ async fn connect(place: &Place<'_>, speak: Speak) -> Result<(Box<dyn Wire>, bool
         }
         Address::Unix(path) => Box::new(UnixStream::connect(path).await.map_err(|error| format!("connect: {error}"))?),
     };
-    let Some(tls) = place.tls else { return Ok((wire, speak == Speak::Http2)) };
-    let name = server_name(tls, address).ok_or("TLS over a Unix socket needs `tls.server_name`")?;
-    let config = match speak {
-        Speak::Bytes => &tls.bytes,
-        Speak::Either => &tls.either,
-        Speak::Http1 => &tls.http1,
-        Speak::Http2 => &tls.http2,
-    };
-    let session =
-        TlsConnector::from(config.clone()).connect(name, wire).await.map_err(|error| format!("TLS: {error}"))?;
-    let is_http2 = session.get_ref().1.alpn_protocol() == Some(b"h2");
-    if speak == Speak::Http2 && !is_http2 {
+    let Some(tls) = place.tls else { return Ok((wire, wanted == Wanted::Http2)) };
+    let generation = tls.mesh().map(|mesh| mesh.generation()).unwrap_or_default();
+    let (config, name) = tls.begin(address, wanted, SystemTime::now()).map_err(|error| error.to_string())?;
+    let connecting = TlsConnector::from(config).connect(name, wire);
+    let session = connecting.await.map_err(|error| Failed::of(&error).why)?;
+    let connection = session.get_ref().1;
+    if let Some(mesh) = tls.mesh() {
+        let (chain, kind) = (connection.peer_certificates(), connection.handshake_kind());
+        trust::peer(mesh, generation, chain, kind, SystemTime::now()).map_err(|refused| Failed::refused(&refused).why)?;
+    }
+    let is_http2 = connection.alpn_protocol() == Some(b"h2");
+    if wanted == Wanted::Http2 && !is_http2 {
         return Err("TLS: the endpoint did not agree to HTTP/2 (ALPN h2)".to_owned());
     }
     Ok((Box::new(session), is_http2))
 }
 
 fn authority(place: &Place<'_>, host: Option<&str>) -> String {
-    let name = place.tls.and_then(|tls| tls.server_name.as_ref()).map(|name| name.to_str().into_owned());
+    let name = place.tls.and_then(TlsClient::configured_name).map(|name| name.to_str().into_owned());
     host.map(ToOwned::to_owned).or(name).unwrap_or_else(|| match place.address {
         Address::Tcp(address) => address.to_string(),
         Address::Unix(_) => "localhost".to_owned(),

@@ -64,6 +64,7 @@ impl Check<'_> {
         }
         let limits = self.listener_limits(raw.limits.as_ref(), &path.key("limits"));
         let overrides = self.overrides(raw, protocol, path);
+        let allow = self.allow(raw, path);
         let listen = listen?;
         let to = match to {
             Some(Some(to)) => Some(to),
@@ -73,19 +74,26 @@ impl Check<'_> {
         };
         let name = raw.name.clone().unwrap_or_else(|| listen.to_string());
         let proxy_protocol = raw.proxy_protocol.unwrap_or(false);
-        Some(Listener { name, listen, protocol, to, tls, proxy_protocol, overrides, limits })
+        let dry_run = raw.dry_run.unwrap_or(false);
+        Some(Listener { name, listen, protocol, to, tls, proxy_protocol, overrides, allow, dry_run, limits })
     }
 
     fn listener_tls(&mut self, raw: &raw::ListenerTls, path: &Path) -> ListenerTls {
-        let server = match raw.mode {
-            Some(raw::TlsMode::Server) => true,
-            Some(_) => false,
+        let (without_files, word) = match raw.mode {
+            Some(raw::TlsMode::Server) => (None, "server"),
+            Some(raw::TlsMode::Off) => (Some(ListenerTls::Off), "off"),
+            Some(raw::TlsMode::Permissive) => (Some(ListenerTls::Permissive), "permissive"),
+            Some(raw::TlsMode::Strict) => (Some(ListenerTls::Strict), "strict"),
             None => {
-                self.missing(&path.key("mode"), "missing: write `mode = \"server\"`, or `mode = \"off\"`");
+                let message = "missing: write `mode = \"strict\"`, `\"permissive\"`, `\"server\"` or `\"off\"`";
+                self.missing(&path.key("mode"), message);
                 return ListenerTls::Off;
             }
         };
-        if !server {
+        if let Some(tls) = without_files {
+            if tls.is_mesh() {
+                self.needs_identity(&format!("`mode = \"{word}\"`"), &path.key("mode"));
+            }
             let given = [
                 ("cert", raw.cert.is_some()),
                 ("key", raw.key.is_some()),
@@ -93,13 +101,10 @@ impl Check<'_> {
                 ("client_ca", raw.client_ca.is_some()),
             ];
             for (key, _) in given.iter().filter(|(_, given)| *given) {
-                self.error(
-                    &path.key(key),
-                    At::Key,
-                    "has no meaning with `mode = \"off\"`; remove it, or write `mode = \"server\"`",
-                );
+                let message = format!("has no meaning with `mode = \"{word}\"`; remove it, or write `mode = \"server\"`");
+                self.error(&path.key(key), At::Key, message);
             }
-            return ListenerTls::Off;
+            return tls;
         }
         let mut certs: Vec<_> = self.certified_key(raw.cert.as_ref(), raw.key.as_ref(), path).into_iter().collect();
         let single = raw.cert.is_some() || raw.key.is_some();

@@ -43,6 +43,26 @@ impl Check<'_> {
         })
     }
 
+    /// Checks the conditions of a rule of `allow`. `None`: something is wrong, and what is left would allow more than
+    /// what was meant.
+    pub(super) fn allow_rule(&mut self, raw: &raw::Allow, at: &Path) -> Option<Match> {
+        let path = raw.path.as_ref().map(|wanted| self.path_match(wanted, &at.key("path")));
+        let methods = self.methods(raw.methods.as_deref(), &at.key("methods"));
+        let headers = self.headers(raw.headers.as_ref(), &at.key("headers"));
+        let grpc = raw.grpc.as_deref().map(|text| self.grpc(text, &at.key("grpc")));
+        let from = raw.from.as_deref().map(|text| self.from(text, &at.key("from")));
+        let addresses = self.networks(raw.address.as_deref(), &at.key("address"));
+        Some(Match {
+            path: all_or_none(path)?,
+            methods: methods?,
+            headers: headers?,
+            grpc: all_or_none(grpc)?,
+            from: all_or_none(from)?,
+            addresses: addresses?,
+            ..Match::default()
+        })
+    }
+
     fn path_match(&mut self, raw: &raw::PathMatch, at: &Path) -> Option<PathMatch> {
         match raw {
             raw::PathMatch::Text(text) => self.path(text, at).map(PathMatch::Template),
@@ -73,7 +93,7 @@ impl Check<'_> {
     fn methods(&mut self, raw: Option<&[String]>, at: &Path) -> Option<Vec<Method>> {
         let Some(raw) = raw else { return Some(Vec::new()) };
         if raw.is_empty() {
-            self.error(at, At::Value, "expected at least one method; without `method` a route matches every one");
+            self.error(at, At::Value, "expected at least one method; left out, it stands for every one");
             return None;
         }
         let mut methods = Some(Vec::new());

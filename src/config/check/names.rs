@@ -5,7 +5,7 @@ use super::process::is_local;
 use super::reach::takes_routes;
 use super::targets::May;
 use crate::config::problem::{At, Path};
-use crate::config::{Listener, ListenerProtocol, ListenerTls, raw};
+use crate::config::{Listener, ListenerProtocol, raw};
 use crate::names::{Pattern, Rule};
 use crate::target::Template;
 
@@ -73,9 +73,9 @@ impl Check<'_> {
                                that a name can stand for";
                 self.report.warning(&path.key("listen"), At::Value, message);
             }
-            if listener.overrides && !asks_for_certificates(listener) {
+            if listener.overrides && !listener.tls.needs_certificates() {
                 let message = "is not on loopback, and takes overrides from whoever reaches it; \
-                               listen on loopback, or ask for certificates of clients (`client_ca`)";
+                               listen on loopback, or ask for certificates of clients (`mode = \"strict\"`, or `client_ca`)";
                 self.report.warning(&path.key("overrides"), At::Value, message);
             }
         }
@@ -100,6 +100,3 @@ impl Check<'_> {
     }
 }
 
-fn asks_for_certificates(listener: &Listener) -> bool {
-    matches!(&listener.tls, ListenerTls::Server { client_ca: Some(_), .. })
-}

@@ -21,7 +21,11 @@ impl Check<'_> {
             protocol: raw.protocol.map_or(base.protocol, protocol),
             tls: match &raw.tls {
                 None => base.tls.clone(),
-                Some(raw::Tls::Name(_)) => UpstreamTls::Off,
+                Some(raw::Tls::Name(raw::TlsName::Off)) => UpstreamTls::Off,
+                Some(raw::Tls::Name(raw::TlsName::Mesh)) => {
+                    self.needs_identity("`tls = \"mesh\"`", &path.key("tls"));
+                    UpstreamTls::Mesh { expected: Vec::new() }
+                }
                 Some(raw::Tls::Files(files)) => self.upstream_tls(files, &path.key("tls")),
             },
             balance: self.balance(raw.balance.as_ref(), &base.balance, &path.key("balance")),

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::Check;
 use super::targets::May;
 use crate::config::problem::{At, Path};
-use crate::config::{Policies, Service, raw};
+use crate::config::{Identity, Policies, Service, UpstreamTls, raw};
 use crate::target::is_name;
 
 impl Check<'_> {
@@ -13,6 +13,7 @@ impl Check<'_> {
         &mut self,
         raw: &BTreeMap<String, raw::Service>,
         defaults: &Policies,
+        identity: Option<&Identity>,
     ) -> BTreeMap<String, Service> {
         let mut services = BTreeMap::new();
         for (name, table) in raw {
@@ -21,7 +22,17 @@ impl Check<'_> {
                 let message = "expected a name of a-z, 0-9, `.`, `_` and `-` that begins with a letter or digit";
                 self.error(&path, At::Key, message);
             }
-            let policies = self.policies(Some(&table.policies), defaults, &path);
+            let mut policies = self.policies(Some(&table.policies), defaults, &path);
+            match &mut policies.tls {
+                UpstreamTls::Mesh { expected } => {
+                    *expected = self.expected_identities(name, table.identity.as_ref(), identity, &path);
+                }
+                _ if table.identity.is_some() => {
+                    let message = "has no meaning without `tls = \"mesh\"`; write that, or remove it";
+                    self.error(&path.key("identity"), At::Key, message);
+                }
+                _ => {}
+            }
             let from = if let Some(text) = &table.from {
                 self.expression(text, &path.key("from"), May::TargetsOnly { service: name })
             } else {

@@ -1,5 +1,7 @@
+mod allow;
 mod balance;
 mod hostile;
+mod identity;
 mod names;
 #[cfg(feature = "consul")]
 mod register;
@@ -344,6 +346,8 @@ panic = "30%"
 spill = 2.0
 [services.grpc]
 from = "static/127.0.0.1:2"
+tls = "mesh"
+identity = ["spiffe://example.org/svc/legacy"]
 health = { type = "grpc", service = "pkg.Api" }
 [[listeners]]
 name = "in"
@@ -377,6 +381,13 @@ respond = { status = 404, body = "none" }
 [[names]]
 match = "{service}.mesh"
 target = "edge/{service} | api"
+[identity]
+# What has no place beside each other is in the tests of `[identity]`: authority_pin = …, cert = …, { chain = …, bundle = … }.
+trust_domain = "example.org"
+authority = "https://ca.internal:8443"
+authority_bundle = "/ca"
+attest = "join-token"
+token_file = "/token"
 [register]
 backend = "consul"
 listener = "in"

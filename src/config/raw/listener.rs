@@ -1,10 +1,12 @@
 //! `[[listeners]]`.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::route::{PathMatch, ValueMatch};
 use crate::config::units::{Period, Size};
 
 /// A listener: where requests come in.
@@ -31,9 +33,11 @@ pub struct Listener {
     /// Takes the original destination of redirected connections.
     #[schemars(extend("x-later" = true, "x-later-unless" = false))]
     pub transparent: Option<bool>,
-    /// Which identities may do what.
-    #[schemars(extend("x-later" = true))]
+    /// Who may do what: a request has to fit one of these rules, else it is answered 403, and bytes are cut off. `[]`:
+    /// nobody may do anything. Default: not set, which lets everybody in whom `tls` lets in.
     pub allow: Option<Vec<Allow>>,
+    /// `allow` denies nothing yet: what would be denied is counted and written to the log. Default false.
+    pub dry_run: Option<bool>,
 }
 
 /// What a listener expects.
@@ -51,7 +55,8 @@ pub enum ListenerProtocol {
 #[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ListenerTls {
-    /// `off`, or `server` with certificates. Required.
+    /// `off`; `strict`: mesh TLS, every client shows an identity of the trust domain; `permissive`: that, or clear text, which
+    /// is counted; `server`: TLS by the certificates that are given. Required.
     pub mode: Option<TlsMode>,
     /// For `server`: certificate chain, a PEM file, leaf first; with `key`.
     pub cert: Option<PathBuf>,
@@ -66,7 +71,6 @@ pub struct ListenerTls {
 /// How a listener does TLS.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
-#[schemars(extend("x-later-values" = ["strict", "permissive"]))]
 #[allow(missing_docs, reason = "the words say it")]
 pub enum TlsMode {
     Off,
@@ -144,14 +148,22 @@ pub struct ControlFrames {
     pub other: Option<u32>,
 }
 
-/// Which identity may do what.
+/// Who may do what; all of it must hold. A rule without `from` is for every client, one without an identity too.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Allow {
-    /// SPIFFE ID of the client.
+    /// SPIFFE ID of the client, or its beginning and `/*`: `spiffe://example.org/*` is every client with an identity of
+    /// that trust domain. Default: any client, one without an identity too.
     pub from: Option<String>,
-    /// Methods.
+    /// Methods. Default: any.
     pub methods: Option<Vec<String>>,
-    /// Path.
-    pub path: Option<String>,
+    /// A path; `/a/*` for the path before `/*` and all below it; `/a/{id}` where a segment may be anything; or
+    /// `{ regex = "…" }` for the whole path. Default: any.
+    pub path: Option<PathMatch>,
+    /// Headers by name, as in `match` of a route. Default: any.
+    pub headers: Option<BTreeMap<String, ValueMatch>>,
+    /// A gRPC service or method: `pkg.Service` or `pkg.Service/Method`. Default: any.
+    pub grpc: Option<String>,
+    /// Networks of the client, such as `10.0.0.0/8`. Default: any.
+    pub address: Option<Vec<String>>,
 }

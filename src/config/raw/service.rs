@@ -16,8 +16,8 @@ use crate::config::units::{Period, PeriodRange, Ratio, Size};
 pub struct Service {
     /// Where its endpoints are found: a target expression without services. Required.
     pub from: Option<String>,
-    /// Identities that its endpoints may have with `tls = "mesh"`.
-    #[schemars(extend("x-later" = true))]
+    /// SPIFFE IDs that its endpoints may have with `tls = "mesh"`. Default: `spiffe://TRUST-DOMAIN/svc/` and the name of the
+    /// service.
     pub identity: Option<Vec<String>>,
     /// How it is called.
     #[serde(flatten)]
@@ -31,7 +31,8 @@ pub struct Service {
 pub struct Policies {
     /// What endpoints speak. Default `auto`: by ALPN with TLS; in clear h2c for gRPC, else HTTP/1.1.
     pub protocol: Option<Protocol>,
-    /// TLS to endpoints: `off`, or a table. Default `off`.
+    /// TLS to endpoints: `off`; `mesh`, by the identity of this workload, to endpoints that have the one that is expected; or a
+    /// table. Default `off`.
     pub tls: Option<Tls>,
     /// How an endpoint is chosen. Default `peak-ewma`.
     pub balance: Option<Balance>,
@@ -91,7 +92,6 @@ pub enum Tls {
 /// TLS to endpoints, by name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
-#[schemars(extend("x-later-values" = ["mesh"]))]
 #[allow(missing_docs, reason = "the words say it")]
 pub enum TlsName {
     Off,

@@ -1,7 +1,11 @@
 //! The counters of the control side: configuration, discovery, panics.
 
+mod identity;
+
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
+
+pub use self::identity::IdentitySeries;
 
 use super::{Age, Gauge, Registry, SharedCounter, families};
 
@@ -123,6 +127,11 @@ impl ControlMetrics {
             used: self.registry.gauge(&families::ROUTE_RULES, [backend, "used"]),
             refused: self.registry.gauge(&families::ROUTE_RULES, [backend, "refused"]),
         }
+    }
+
+    /// Returns what is told of the identity of this workload.
+    pub fn identity(&self) -> IdentitySeries {
+        IdentitySeries::new(&self.registry)
     }
 
     /// Returns what is counted for our own registration.

@@ -14,8 +14,10 @@ macro_rules! family {
 }
 
 mod discovery;
+mod identity;
 
 pub use discovery::*;
+pub use identity::*;
 
 family!(
     REQUESTS,
@@ -162,6 +164,38 @@ family!(
     "meshless_malformed_total",
     ["listener", "label"],
     "Requests that were refused because they break the protocol or a limit of it."
+);
+family!(
+    HTTP_ALLOWED,
+    Counts,
+    2,
+    "inbound_http_authz_allow_total",
+    ["listener", "rule"],
+    "Requests that a rule of the listener's allow allowed."
+);
+family!(
+    HTTP_DENIED,
+    Counts,
+    2,
+    "inbound_http_authz_deny_total",
+    ["listener", "dry_run"],
+    "Requests that no rule of the listener's allow allowed."
+);
+family!(
+    TCP_ALLOWED,
+    Counts,
+    2,
+    "inbound_tcp_authz_allow_total",
+    ["listener", "rule"],
+    "Connections carrying bytes that a rule of the listener's allow allowed."
+);
+family!(
+    TCP_DENIED,
+    Counts,
+    2,
+    "inbound_tcp_authz_deny_total",
+    ["listener", "dry_run"],
+    "Connections carrying bytes that no rule of the listener's allow allowed."
 );
 family!(
     REFUSED,
@@ -404,6 +438,10 @@ pub fn all() -> Vec<Description> {
         REQUEUES.describe(),
         MALFORMED.describe(),
         REFUSED.describe(),
+        HTTP_ALLOWED.describe(),
+        HTTP_DENIED.describe(),
+        TCP_ALLOWED.describe(),
+        TCP_DENIED.describe(),
         CONNECTS.describe(),
         CONNECT_DURATION.describe(),
         EJECTIONS.describe(),
@@ -422,6 +460,11 @@ pub fn all() -> Vec<Description> {
         DISCOVERY_CALLS.describe(),
         LIVE_NAMES.describe(),
         NAMES_REFUSED.describe(),
+        IDENTITY_EXPIRATION.describe(),
+        IDENTITY_REFRESHES.describe(),
+        IDENTITY_FAILURES.describe(),
+        PLAINTEXT_CONNECTIONS.describe(),
+        PEERS_LOST.describe(),
         ENDPOINTS.describe(),
         ENDPOINT_IN_FLIGHT.describe(),
         ENDPOINT_LATENCY.describe(),
@@ -471,7 +514,8 @@ mod tests {
     #[test]
     fn names_keep_to_the_conventions_of_prometheus() {
         for description in all() {
-            let is_counter = description.kind == "counter";
+            // Linkerd 2 names one counter otherwise, and its dashboards look for that.
+            let is_counter = description.kind == "counter" && description.name != IDENTITY_REFRESHES.name;
             assert_eq!(description.name.ends_with("_total"), is_counter, "{}", description.name);
             assert!(description.help.ends_with('.'), "{}", description.name);
         }

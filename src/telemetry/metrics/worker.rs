@@ -4,7 +4,7 @@
 //! plain stores: one when a request begins, three when it ends. What differs from reply to reply (status, reason) is
 //! found in a short list that belongs to the handle: no hash, no string is made.
 
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -89,11 +89,22 @@ impl WorkerMetrics {
         self.registry.counter(&families::MIRRORS, [route, result])
     }
 
+    /// A connection ends because of the certificate of its peer: of a client (`src`) or an endpoint (`dst`). It is rare enough
+    /// to be looked up.
+    pub fn peer_lost(&self, peer: &'static str, reason: &'static str) {
+        self.registry.shared_counter(&families::PEERS_LOST, [peer, reason]).increment();
+    }
+
     /// Returns what is counted for a listener besides requests.
     pub fn listener(&self, listener: &str) -> Rc<ListenerSeries> {
         Rc::new(ListenerSeries {
             malformed: ByReason::new(&self.registry, &families::MALFORMED, listener),
             refused: ByReason::new(&self.registry, &families::REFUSED, listener),
+            http: Authorized::new(&self.registry, &families::HTTP_ALLOWED, &families::HTTP_DENIED, listener),
+            tcp: Authorized::new(&self.registry, &families::TCP_ALLOWED, &families::TCP_DENIED, listener),
+            plaintext: OnceCell::new(),
+            registry: Arc::clone(&self.registry),
+            listener: listener.into(),
         })
     }
 
@@ -335,6 +346,12 @@ impl ServiceSeries {
 pub struct ListenerSeries {
     malformed: ByReason,
     refused: ByReason,
+    http: Authorized,
+    tcp: Authorized,
+    /// Made when a connection in clear text comes to a listener that counts them.
+    plaintext: OnceCell<Counter>,
+    registry: Arc<Registry>,
+    listener: Box<str>,
 }
 
 impl ListenerSeries {
@@ -343,9 +360,81 @@ impl ListenerSeries {
         self.malformed.increment(label);
     }
 
+    /// A connection in clear text was let in where certificates are wished for.
+    pub fn plaintext(&self) {
+        self.plaintext_counter().increment();
+    }
+
+    /// Lists that counter from the start, so that nothing is a number too.
+    pub fn counts_plaintext(&self) {
+        self.plaintext_counter();
+    }
+
+    fn plaintext_counter(&self) -> &Counter {
+        let make = || self.registry.counter(&families::PLAINTEXT_CONNECTIONS, [&*self.listener]);
+        self.plaintext.get_or_init(make)
+    }
+
     /// A connection was closed before a request.
     pub fn refused(&self, reason: &'static str) {
         self.refused.increment(reason);
+    }
+
+    /// The rule of `allow` at this position, from 0, allowed a request, or a connection that carries bytes.
+    pub fn allowed(&self, is_http: bool, rule: usize) {
+        self.authorized(is_http).allowed(rule);
+    }
+
+    /// No rule of `allow` allowed it; with `is_dry_run` it went on nevertheless.
+    pub fn denied(&self, is_http: bool, is_dry_run: bool) {
+        self.authorized(is_http).denied.increment(if is_dry_run { "true" } else { "" });
+    }
+
+    fn authorized(&self, is_http: bool) -> &Authorized {
+        if is_http { &self.http } else { &self.tcp }
+    }
+}
+
+/// What the rules of `allow` decided.
+#[derive(Debug)]
+struct Authorized {
+    registry: Arc<Registry>,
+    family: &'static Family<Counts, 2>,
+    listener: Box<str>,
+    /// By position of the rule; `None` until it allows something.
+    allowed: RefCell<Vec<Option<Counter>>>,
+    denied: ByReason,
+}
+
+impl Authorized {
+    fn new(
+        registry: &Arc<Registry>,
+        family: &'static Family<Counts, 2>,
+        denied: &'static Family<Counts, 2>,
+        listener: &str,
+    ) -> Self {
+        let denied = ByReason::new(registry, denied, listener);
+        Self { registry: Arc::clone(registry), family, listener: listener.into(), allowed: RefCell::default(), denied }
+    }
+
+    fn allowed(&self, rule: usize) {
+        if let Some(Some(counter)) = self.allowed.borrow().get(rule) {
+            return counter.increment();
+        }
+        self.allowed_anew(rule);
+    }
+
+    #[cold]
+    fn allowed_anew(&self, rule: usize) {
+        let mut allowed = self.allowed.borrow_mut();
+        if allowed.len() <= rule {
+            allowed.resize_with(rule + 1, || None);
+        }
+        if let Some(place) = allowed.get_mut(rule) {
+            let counter = self.registry.counter(self.family, [&self.listener, &format!("allow[{rule}]")]);
+            counter.increment();
+            *place = Some(counter);
+        }
     }
 }
 

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use super::{Health, Listed, Place, Played, Trouble};
 use crate::process::{self, Service};
-use crate::{consul, http};
+use crate::{archive, http};
 
 /// The token that may do everything; of this agent only.
 const MANAGEMENT: &str = "6d616e61-6765-6d65-6e74-2d746f6b656e";
@@ -29,7 +29,7 @@ pub(crate) const TRANSACTION: usize = 64;
 
 /// Returns Consul itself, which is fetched on first use; `None`, and a line that says why, where it cannot be had.
 pub(crate) fn program() -> Option<PathBuf> {
-    match consul::program() {
+    match archive::CONSUL.unpacked() {
         Ok(program) => Some(program),
         Err(error) => {
             println!("no Consul here: {error:#}");

@@ -35,7 +35,7 @@ fn each_matcher_says_what_it_takes() {
             "match.path: expected a path such as `/v1`, `/v1/*` or `/v1/{id}`, found `/%2f`; paths are matched in their normal form, with escapes in upper case and only where they are needed",
         ),
         ("path = {}", "match.path.regex: missing: write the expression, such as `{ regex = \"/v[0-9]+/.*\" }`"),
-        ("method = []", "match.method: expected at least one method; without `method` a route matches every one"),
+        ("method = []", "match.method: expected at least one method; left out, it stands for every one"),
         (
             "method = [\"get\"]",
             "match.method[0]: expected a method such as `GET`, found `get`; methods are told apart by case, did you mean `GET`?",
