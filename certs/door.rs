@@ -21,11 +21,18 @@ pub(crate) struct Door {
     expected: Vec<SpiffeId>,
     /// When the first of the chains that were let in ends to be valid, in seconds since 1970.
     first_end: AtomicU64,
+    /// Clients that show no certificate are let in too.
+    optional: bool,
 }
 
 impl Door {
     pub(crate) fn new(verifier: Arc<Verifier>, expected: Vec<SpiffeId>) -> Self {
-        Self { verifier, expected, first_end: AtomicU64::new(u64::MAX) }
+        Self { verifier, expected, first_end: AtomicU64::new(u64::MAX), optional: false }
+    }
+
+    /// Lets clients in that show no certificate: the authority's server has an answer for who has no identity yet.
+    pub(crate) fn optional(self) -> Self {
+        Self { optional: true, ..self }
     }
 
     /// Tells whether a chain that was let in has expired since: sessions with its owner must not be resumed.
@@ -59,6 +66,10 @@ impl ClientCertVerifier for Door {
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
         // Clients have one identity; a list would only tell everybody which authorities there are.
         &[]
+    }
+
+    fn client_auth_mandatory(&self) -> bool {
+        !self.optional
     }
 
     fn verify_client_cert(

@@ -161,6 +161,11 @@ fn is_spiffe(uri: &str) -> bool {
     uri.get(.."spiffe:".len()).is_some_and(|scheme| scheme.eq_ignore_ascii_case("spiffe:"))
 }
 
+/// Returns a certificate's public key, as SPKI in DER.
+pub(crate) fn spki(der: &[u8]) -> Result<Vec<u8>, Refused> {
+    Ok(parse(der)?.public_key().raw.to_vec())
+}
+
 fn parse(der: &[u8]) -> Result<X509Certificate<'_>, Refused> {
     let Ok(([], certificate)) = X509Certificate::from_der(der) else { return Err(Refused::Malformed) };
     // x509-parser takes a basic constraint that it cannot read for one that is not there.
