@@ -239,6 +239,8 @@ fn a_bad_chain_is_refused_by_both_sides_with_the_reason() {
     let second = world.intermediate.below(|_| {});
     case("good, of three", vec![web(&second), second.der.clone(), world.intermediate.der.clone()], Ok(()));
     case("good, in another order", vec![web(&second), world.intermediate.der.clone(), second.der.clone()], Ok(()));
+    let unused = world.root.below(|params| expiry(params, -9, -1));
+    case("good, with an expired authority that is not needed", vec![web(&world.root), unused.der.clone()], Ok(()));
     let third = second.below(|_| {});
     case(
         "of four",
