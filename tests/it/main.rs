@@ -31,6 +31,8 @@ mod discovery_ecs;
 mod discovery_file;
 #[cfg(feature = "kubernetes")]
 mod discovery_kubernetes;
+#[cfg(feature = "kubernetes")]
+mod discovery_kubernetes_real;
 mod discovery_told;
 mod doctor;
 mod ejection;
@@ -79,6 +81,9 @@ mod differential;
 mod gateway;
 #[path = "../support/invariants.rs"]
 mod invariants;
+#[cfg(feature = "kubernetes")]
+#[path = "../support/kube_apiserver.rs"]
+mod kube_apiserver;
 #[path = "../support/plain.rs"]
 mod plain;
 #[path = "../support/process.rs"]
