@@ -9,6 +9,7 @@ mod evidence;
 mod http;
 mod jwt;
 pub mod kubernetes;
+mod token;
 mod when;
 pub mod x509;
 
@@ -20,6 +21,8 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
 use crate::SourceError;
+
+pub use token::TokenProver;
 
 /// The ways to prove something, named as in `[identity] attest` and `[ca] allow`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

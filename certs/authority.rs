@@ -1,5 +1,8 @@
 //! The authority: who gets which identity, and for how long.
 
+pub(crate) mod protocol;
+pub mod server;
+
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;

@@ -7,6 +7,7 @@
 //!
 //! A leaf of the workspace.
 
+pub mod agent;
 pub mod attest;
 pub mod authority;
 mod bundle;

@@ -85,6 +85,11 @@ pub(crate) fn validity(der: &[u8]) -> Result<(SystemTime, SystemTime), Refused> 
     Ok((time(validity.not_before.timestamp()), time(validity.not_after.timestamp())))
 }
 
+/// Returns a certificate's public key, as SPKI in DER.
+pub(crate) fn spki(der: &[u8]) -> Result<Vec<u8>, Refused> {
+    Ok(parse(der)?.public_key().raw.to_vec())
+}
+
 fn parse(der: &[u8]) -> Result<X509Certificate<'_>, Refused> {
     match X509Certificate::from_der(der) {
         Ok(([], certificate)) => Ok(certificate),
