@@ -9,8 +9,8 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::sign::CertifiedKey;
 use zeroize::Zeroizing;
 
-use crate::verify::{Refused, Verifier};
-use crate::{Leaf, SpiffeId, TrustBundle, provider};
+use crate::provider::signing_key;
+use crate::{Leaf, Refused, SpiffeId, TrustBundle, Verifier};
 
 /// The identity of this workload. Its parts never stand alone, so nobody sees a chain beside another's key, or a leaf
 /// beside a bundle that does not know its issuer.
@@ -51,8 +51,9 @@ impl Identity {
     ) -> Result<Self, IdentityError> {
         let verifier = Verifier::new(&bundle).map_err(|why| IdentityError::Refused { what: "the bundle", why })?;
         let leaf = verifier.verify(&chain, now).map_err(|why| IdentityError::Refused { what: "the chain", why })?;
-        let der = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.to_vec()));
-        let certified = CertifiedKey::from_der(chain.clone(), der, &provider()).map_err(IdentityError::Key)?;
+        let signing = signing_key(&PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.as_slice())));
+        let certified = CertifiedKey::new(chain.clone(), signing.map_err(IdentityError::Key)?);
+        certified.keys_match().map_err(IdentityError::Key)?;
         let (certified, verifier) = (Arc::new(certified), Arc::new(verifier));
         Ok(Self { leaf, chain, key, certified, bundle, verifier })
     }

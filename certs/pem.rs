@@ -98,6 +98,5 @@ pub(crate) fn encode(label: &str, der: &[u8]) -> String {
         pem.push_str(std::str::from_utf8(line).unwrap_or_default());
         pem.push('\n');
     }
-    pem.push_str(&format!("-----END {label}-----\n"));
-    pem
+    pem + "-----END " + label + "-----\n"
 }

@@ -21,7 +21,7 @@ use x509_parser::prelude::FromDer;
 
 use super::evidence::{self, fingerprint, refused, shown};
 use super::{Attested, Attestor, Challenge, Method, Presented, Prover, Rejected};
-use crate::{Error, KeyFiles, MAX_CHAIN, Refused, SourceError, provider, svid};
+use crate::{Error, KeyFiles, MAX_CHAIN, Part, Refused, SourceError, provider, svid};
 
 /// How a signature may be made, by the names of the IANA registry (TLS SignatureScheme).
 const SCHEMES: [(&str, SignatureScheme); 6] = [
@@ -118,7 +118,7 @@ fn anchors(path: &Path) -> Result<Vec<Root>, Error> {
     for der in CertificateDer::pem_slice_iter(&text) {
         let der = der.map_err(|error| unusable(error.to_string()))?;
         let anchor = anchor_from_trusted_cert(&der).map_err(|error| unusable(error.to_string()))?.to_owned();
-        roots.push((anchor, svid::validity(&der).map_err(|why| unusable(why.to_string()))?.1));
+        roots.push((anchor, svid::validity(&der, Part::Root).map_err(|why| unusable(why.to_string()))?.1));
     }
     if roots.is_empty() {
         return Err(Error::Empty { path: path.to_owned(), what: "certificate" });
@@ -154,7 +154,7 @@ fn check(evidence: &Evidence, presented: &Presented<'_>, roots: &[(String, Vec<R
     let (leaf, intermediates) = chain.split_first().ok_or_else(|| refused_by(&Refused::None))?;
     let parsed = leaf_of(leaf).map_err(|why| refused_by(&why))?;
     for intermediate in intermediates {
-        svid::issuer(intermediate).map_err(|why| refused_by(&why))?;
+        svid::issuer(intermediate, Part::Intermediate).map_err(|why| refused_by(&why))?;
     }
     let entity = EndEntityCert::try_from(leaf).map_err(|_| refused_by(&Refused::Malformed))?;
     let name = issued_by(&entity, intermediates, roots, presented.now)?;

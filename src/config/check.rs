@@ -149,8 +149,8 @@ impl Check<'_> {
         self.addresses(admin.as_ref(), &listeners);
         self.reach(raw, &listeners, &routes);
         self.names_reach(&names, &listeners);
-        self.allow_holds(raw, &listeners);
         self.inline_mesh(&defaults, &listeners, &routes, &names);
+        self.allow_holds(raw, &listeners);
         let telemetry = self.telemetry(raw.telemetry.as_ref(), &node);
         let shutdown = process::shutdown(raw.shutdown.as_ref());
         let place = register::Place { node: &node, discovery: &discovery, listeners: &listeners, services: &services };

@@ -19,6 +19,7 @@
 mod architecture;
 #[cfg(feature = "ecs")]
 mod attest;
+mod authorize;
 mod balance;
 mod cases;
 mod check;
@@ -70,6 +71,8 @@ mod wire_retry;
 mod answering;
 #[path = "../support/tls.rs"]
 mod authority;
+#[path = "../support/certificates.rs"]
+mod certificates;
 #[path = "../support/corpus.rs"]
 mod corpus;
 #[path = "../support/differential.rs"]
