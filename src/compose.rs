@@ -3,6 +3,7 @@
 //! One task owns what changes (configuration, followed targets, listeners) and is told of everything by messages, so no
 //! lock guards it. It publishes a `Table` for the data path and a status for the admin interface.
 
+mod attestors;
 mod control;
 mod demand;
 mod examine;
@@ -14,6 +15,7 @@ mod memory;
 mod objects;
 mod offline;
 mod panics;
+mod provers;
 mod register;
 mod status;
 mod targets;
@@ -48,6 +50,7 @@ use crate::upstream::Table;
 use crate::upstream::live::Wanted;
 use crate::worker;
 
+pub use attestors::attestors;
 use control::Control;
 pub(crate) use control::Event;
 pub use examine::{Examination, implied_backends};
@@ -55,6 +58,7 @@ use health::Checker;
 use identity::Identities;
 pub use lookup::{Lookup, LookupError, Watched};
 pub use offline::{Offline, OfflineError};
+pub use provers::prover;
 use status::Status;
 
 /// Longest that an access log whose reader hangs may hold up the end.

@@ -12,6 +12,7 @@
 //! The checked types serialize, with units and without secrets, for `/config`.
 
 mod actions;
+mod attestors;
 mod balance;
 mod breaker;
 pub mod check;
@@ -48,6 +49,7 @@ use crate::names::Rule;
 use crate::target::Expression;
 
 pub use actions::*;
+pub use attestors::*;
 pub use balance::*;
 pub use breaker::Breaker;
 pub use check::{Loaded, load, load_implied};
@@ -85,6 +87,9 @@ pub struct Config {
     pub routes: Vec<Route>,
     /// Logical names in file order: the first match wins, after all routes.
     pub names: Vec<Rule>,
+    /// Whose evidence the authority of this process takes; `None`: there is no authority in it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub attestors: Option<Attestors>,
     /// Who we are to be; `None`: nobody, and nothing is done that needs an identity.
     pub identity: Option<Identity>,
     /// What others find us by; `None`: we register nowhere.

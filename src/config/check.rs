@@ -1,6 +1,7 @@
 //! From what is written to what is right: reads all layers, checks structure and meaning, reports everything at once.
 
 mod actions;
+mod attestors;
 mod allow;
 mod balance;
 mod discovery;
@@ -140,6 +141,7 @@ impl Check<'_> {
         let root = Path::default();
         let defaults = self.policies(raw.defaults.as_ref(), &super::Policies::default(), &root.key("defaults"));
         let identity = self.identity(raw, &node);
+        let attestors = raw.ca.as_ref().map(|ca| self.attestors(ca));
         let services = self.services(&raw.services, &defaults, identity.as_ref());
         let listeners = self.listeners(&raw.listeners);
         let routes = self.routes(&raw.routes);
@@ -162,6 +164,7 @@ impl Check<'_> {
             listeners: listeners.into_iter().flatten().collect(),
             routes: routes.into_iter().flatten().collect(),
             names: names.into_iter().flatten().collect(),
+            attestors,
             identity,
             register,
             telemetry,

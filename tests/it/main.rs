@@ -17,6 +17,8 @@
 )]
 
 mod architecture;
+#[cfg(feature = "ecs")]
+mod attest;
 mod authorize;
 mod balance;
 mod cases;

@@ -2,11 +2,13 @@
 
 use std::fmt;
 
+use serde::Serialize;
+
 use crate::attest::Challenge;
 use crate::attest::evidence::is_region;
 
 /// A region of AWS. Its name becomes a part of a host's name, so it is never taken as it comes.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Region(String);
 
 impl Region {

@@ -9,14 +9,12 @@ use super::Check;
 use crate::config::problem::{At, Path, shown};
 use crate::config::raw::{self, Raw};
 use crate::config::{
-    Attest, Authority, AuthorityAddress, AuthorityTrust, Identity, Listener, Node, Policies, Route, RouteAction,
+    Attest, Authority, AuthorityAddress, AuthorityTrust, Identity, KUBERNETES_TOKEN, Listener, Node, Policies, Route, RouteAction,
     UpstreamTls,
 };
 use crate::names::Rule;
 use crate::target::{Expression, is_beside_us};
 
-/// Where Kubernetes puts the token of a service account for us, by the chart.
-const KUBERNETES_TOKEN: &str = "/var/run/secrets/tokens/meshless";
 /// Port of a URL that names none.
 const HTTPS: u16 = 443;
 
