@@ -1,8 +1,8 @@
 //! From what is written to what is right: reads all layers, checks structure and meaning, reports everything at once.
 
 mod actions;
-mod attestors;
 mod allow;
+mod attestors;
 mod balance;
 mod discovery;
 mod health;

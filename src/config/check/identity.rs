@@ -9,8 +9,8 @@ use super::Check;
 use crate::config::problem::{At, Path, shown};
 use crate::config::raw::{self, Raw};
 use crate::config::{
-    Attest, Authority, AuthorityAddress, AuthorityTrust, Identity, KUBERNETES_TOKEN, Listener, Node, Policies, Route, RouteAction,
-    UpstreamTls,
+    Attest, Authority, AuthorityAddress, AuthorityTrust, Identity, KUBERNETES_TOKEN, Listener, Node, Policies, Route,
+    RouteAction, UpstreamTls,
 };
 use crate::names::Rule;
 use crate::target::{Expression, is_beside_us};
