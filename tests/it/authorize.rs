@@ -118,6 +118,13 @@ fn requests_need_a_rule_for_their_client_method_and_path() {
     let mut nobody = mesh.client(address, None);
     assert_eq!(ask(&mut nobody, "GET", "/v1/x"), denied());
     assert_eq!(ask(&mut nobody, "GET", "/healthz"), passed());
+    // An upgrade is a request like every other, and what a denied one sends as its body is nobody's request.
+    api.send("GET /v1/ws HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n").unwrap();
+    assert_eq!(api.reply().unwrap().status, 403);
+    let smuggled = "GET /healthz HTTP/1.1\r\nhost: a\r\n\r\n";
+    let length = smuggled.len();
+    api.send(&format!("POST /v1/x HTTP/1.1\r\nhost: a\r\ncontent-length: {length}\r\n\r\n{smuggled}")).unwrap();
+    assert_eq!(api.reply().unwrap().status, 403);
     // Two identities are none.
     let leaf = mesh.authority.issue_for(&["client"], &[WEB, API]);
     let mut two = connect(address, "a.example", &mesh.authority.client(&[], Some(&leaf))).unwrap();
@@ -125,12 +132,12 @@ fn requests_need_a_rule_for_their_client_method_and_path() {
     assert_eq!(origin.requests(), 4);
     gateway.wait_for_metric("inbound_http_authz_allow_total", &["listener=\"edge\"", "rule=\"allow[0]\""], 2.0);
     gateway.wait_for_metric("inbound_http_authz_allow_total", &["rule=\"allow[1]\""], 2.0);
-    gateway.wait_for_metric("inbound_http_authz_deny_total", &["listener=\"edge\""], 5.0);
+    gateway.wait_for_metric("inbound_http_authz_deny_total", &["listener=\"edge\""], 7.0);
     assert_eq!(gateway.count("inbound_http_authz_deny_total", &["dry_run"]), 0);
     gateway.wait_for_metric(
         "response_total",
         &["error=\"denied\"", "status_code=\"403\"", "classification=\"success\""],
-        5.0,
+        7.0,
     );
 }
 
