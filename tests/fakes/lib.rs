@@ -13,5 +13,6 @@
 pub mod aws;
 pub mod consul;
 pub mod dns;
+pub mod ec2;
 pub mod http;
 pub mod kubernetes;
