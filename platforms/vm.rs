@@ -29,6 +29,11 @@ mod tests {
     use crate::surroundings::Scripted;
 
     #[test]
+    fn the_default_route_is_not_the_loopback() {
+        assert!(crate::reached_from().is_none_or(|address| !address.is_loopback() && !address.is_unspecified()));
+    }
+
+    #[test]
     fn a_machine_has_an_address_and_a_name() {
         let given = [("ADDRESS", "192.0.2.9"), (HOSTNAME, "vm-1\n")];
         let surroundings = Scripted(given.map(|(name, value)| (name.to_owned(), value.to_owned())).into());

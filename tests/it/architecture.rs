@@ -68,14 +68,15 @@ const RULES: &[Rule] = &[
             "src/worker/",
         ],
     },
-    // Health checks speak to endpoints from control, off the hot path, and the exporter of traces to its collector: a
-    // plain client is enough there. `kube` takes a client of hyper's to be built on.
+    // Health checks speak to endpoints from control, off the hot path, the exporter of traces to its collector, and platforms are
+    // asked before anything runs: a plain client is enough there. `kube` takes a client of hyper's to be built on.
     Rule {
         keeps: "only the codecs, the admin interface, health checks, traces and the command line name a wire library",
         signs: &["httparse::", "h2::", "hyper::", "hyper_util::"],
         within: &[],
         allowed: &[
             "discovery/kubernetes/connect.rs",
+            "platforms/metadata.rs",
             "src/admin.rs",
             "src/admin/",
             "src/cli/",
