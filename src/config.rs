@@ -38,11 +38,12 @@ mod traces;
 pub mod units;
 pub(crate) mod written;
 
-use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use meshless_platforms::Platform;
 use serde::Serialize;
 
 use crate::names::Rule;
@@ -58,6 +59,7 @@ pub use discovery::*;
 pub use health::{Health, HealthAsk};
 pub use hedge::Hedge;
 pub use identity::*;
+pub use layers::named_platform;
 pub use listeners::*;
 pub use matches::*;
 pub use policies::*;
@@ -117,8 +119,12 @@ impl Config {
 pub struct Node {
     /// The service that we ask to be.
     pub service: Option<String>,
-    /// Our zone.
+    /// Our zone, as it is written, else as the platform says.
     pub zone: Option<String>,
+    /// The address that others reach us by, as it is written, else as the platform says.
+    pub address: Option<IpAddr>,
+    /// Where this process runs; `None`: `auto`, and nobody was asked.
+    pub platform: Option<Platform>,
     /// Where last-known-good snapshots are kept; `None`: nowhere, said once in the log.
     pub state_dir: Option<PathBuf>,
     /// Worker threads; `None`: the CPUs that this process may use.
@@ -193,6 +199,16 @@ pub enum AccessLog {
     Text,
 }
 
+/// What AWS says to a spot instance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Notice {
+    /// It is taken back in two minutes.
+    Interruption,
+    /// It may be taken back.
+    Rebalance,
+}
+
 /// `[shutdown]`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Shutdown {
@@ -202,4 +218,6 @@ pub struct Shutdown {
     /// Longest wait for what is in flight. Default 25 s.
     #[serde(serialize_with = "print::period")]
     pub drain: Duration,
+    /// What AWS says to a spot instance that drains, too.
+    pub notices: BTreeSet<Notice>,
 }

@@ -23,6 +23,10 @@ pub struct Summary {
     /// Whether it should get traffic, and why not.
     #[serde(flatten)]
     pub readiness: Readiness,
+    /// Where it runs; `None` if it did not tell.
+    pub platform: Option<String>,
+    /// Its zone; `None`: it has none.
+    pub zone: Option<String>,
     /// The configuration that runs, without its text.
     pub config: ConfigSummary,
     /// Requests since it started.
@@ -109,6 +113,7 @@ impl Summary {
         metrics: &str,
         now: SystemTime,
     ) -> Self {
+        let of_node = |key: &str| Some(config.config.pointer(&format!("/node/{key}"))?.as_str()?.to_owned());
         // The sum of nothing is -0, which prints so.
         let requests = series(metrics, "request_total").map(|(_, value)| value).sum::<f64>() + 0.0;
         let now = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
@@ -121,6 +126,8 @@ impl Summary {
             admin,
             version: series(metrics, "proxy_build_info").next().map(|(labels, _)| label(labels, "version")),
             readiness,
+            platform: of_node("platform"),
+            zone: of_node("zone"),
             config: ConfigSummary {
                 version: config.version,
                 loaded_at: config.loaded_at,
@@ -213,6 +220,10 @@ impl Summary {
         }
         for warning in self.readiness.warnings.iter().chain(&self.config.warnings) {
             writeln!(text, "  warning       {warning}")?;
+        }
+        if let Some(platform) = &self.platform {
+            let zone = self.zone.as_ref().map(|zone| format!(", zone {zone}")).unwrap_or_default();
+            writeln!(text, "platform        {platform}{zone}")?;
         }
         writeln!(text, "configuration   version {}, since {}", self.config.version, self.config.loaded_at)?;
         if let Some(error) = &self.config.last_error {
@@ -379,6 +390,7 @@ proxy_build_info{version="9.8.7"} 1
 meshless 9.8.7 at unix:/a.sock: not ready
   because       draining\u{fffd}[31m
   warning       consul/web never answered
+platform        ecs, zone eu-west-1a
 configuration   version 3, since 2026-09-30T12:34:56.789Z
   refused       meshless.toml:7:3: unknown key `form`
   needs restart node.workers

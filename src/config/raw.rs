@@ -27,7 +27,7 @@ pub use identity::{Attest, Authority, AuthorityFiles, Identity};
 pub use listener::{
     Allow, CertifiedKey, ControlFrames, Listener, ListenerLimits, ListenerProtocol, ListenerTls, TlsMode,
 };
-pub use process::{AccessLog, Admin, Name, Node, Platform, Shutdown, Telemetry, Traces};
+pub use process::{AccessLog, Admin, Name, Node, Notice, Platform, Shutdown, Telemetry, Traces};
 pub use register::{CheckedBy, Register, RegisterCheck, RegisterCheckType};
 pub use resilience::{Breaker, Classify, Health, HealthType};
 pub use route::{

@@ -13,6 +13,7 @@
 pub mod aws;
 pub mod consul;
 pub mod dns;
+pub mod ec2;
 pub mod http;
 pub mod kubernetes;
 pub mod metadata;

@@ -51,6 +51,7 @@ mod names;
 #[cfg(all(feature = "consul", feature = "ecs", feature = "kubernetes"))]
 mod one_name;
 mod overrides;
+mod platforms;
 mod real_programs;
 #[cfg(feature = "consul")]
 mod register;

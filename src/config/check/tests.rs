@@ -277,7 +277,8 @@ const WHOLE: &str = r#"
 [node]
 service = "web"
 zone = "eu-west-1a"
-platform = "vm"
+address = "10.0.0.1"
+platform = "ecs"
 state_dir = "/s"
 workers = 2
 memory = "64MiB"
@@ -408,6 +409,7 @@ access_log = "text"
 traces = { otlp = "https://otlp.example.com/base", sample = "2.5%", headers = { x-key = "k" }, service_name = "edge", ca = "/ca" }
 [shutdown]
 grace = "5s"
+notices = ["interruption"]
 drain = "1m"
 "#;
 
