@@ -53,7 +53,7 @@ pub use examine::{Examination, implied_backends};
 use health::Checker;
 pub use lookup::{Lookup, LookupError, Watched};
 pub use offline::{Offline, OfflineError};
-pub use place::processors;
+pub use place::{locate, processors};
 use status::Status;
 
 /// Longest that an access log whose reader hangs may hold up the end.
