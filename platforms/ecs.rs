@@ -42,7 +42,7 @@ struct Task {
     /// A name or an ARN.
     cluster: Option<String>,
     #[serde(rename = "TaskARN")]
-    task_arn: Option<String>,
+    arn: Option<String>,
     family: Option<String>,
     revision: Option<String>,
     service_name: Option<String>,
@@ -65,7 +65,8 @@ struct Container {
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 struct Network {
-    network_mode: Option<String>,
+    #[serde(rename = "NetworkMode")]
+    mode: Option<String>,
     #[serde(rename = "IPv4Addresses")]
     ipv4: Option<Vec<String>>,
     #[serde(rename = "IPv6Addresses")]
@@ -130,10 +131,10 @@ async fn documents(surroundings: &dyn Surroundings) -> Result<(String, Task, Con
 fn read(place: &mut Whereabouts, url: &str, task: &Task, own: &Container, surroundings: &dyn Surroundings) {
     let last = |arn: &str| arn.rsplit('/').next().map(str::to_owned);
     // arn:aws:ecs:REGION:ACCOUNT:task/CLUSTER/ID; without the cluster in the old form.
-    let of_arn = |number: usize| task.task_arn.as_deref().and_then(|arn| arn.split(':').nth(number));
+    let of_arn = |number: usize| task.arn.as_deref().and_then(|arn| arn.split(':').nth(number));
     place.put("ecs.cluster", task.cluster.as_deref().and_then(last), url);
-    place.put("ecs.task", task.task_arn.as_deref().and_then(last), url);
-    place.put("ecs.task_arn", task.task_arn.as_deref(), url);
+    place.put("ecs.task", task.arn.as_deref().and_then(last), url);
+    place.put("ecs.task_arn", task.arn.as_deref(), url);
     place.put("ecs.account", of_arn(4), url);
     place.put("ecs.family", task.family.as_deref(), url);
     place.put("ecs.revision", task.revision.as_deref(), url);
@@ -178,8 +179,8 @@ fn address(
         let all = network.ipv4.iter().flatten().chain(network.ipv6.iter().flatten());
         let own = all.map(String::as_str).find(|address| !address.is_empty());
         place.put_address("ecs.address", own, url);
-        mode = mode.or(network.network_mode.as_deref());
-        if network.network_mode.as_deref() == Some("awsvpc") {
+        mode = mode.or(network.mode.as_deref());
+        if network.mode.as_deref() == Some("awsvpc") {
             place.put_address("node.address", own, url);
         }
     }
@@ -187,7 +188,7 @@ fn address(
     match mode {
         // The container has the host's network, so its default route is the host's.
         Some("host") => {
-            place.put("node.address", surroundings.address().map(|one| one.to_string()), "the default route")
+            place.put("node.address", surroundings.address().map(|one| one.to_string()), "the default route");
         }
         Some(mode) => {
             let reason = format!(

@@ -78,13 +78,13 @@ fn quota(read: ReadFile<'_>) -> Option<f64> {
 /// Returns how many processors the scheduler may put this process on (`Cpus_allowed_list` of proc(5), as `0-3,8`).
 fn affinity(read: ReadFile<'_>) -> Option<usize> {
     let status = read("/proc/self/status")?;
-    let list = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"))?;
+    let allowed = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"))?;
     let count = |part: &str| {
         let (first, last) = part.split_once('-').unwrap_or((part, part));
         let (first, last): (usize, usize) = (first.parse().ok()?, last.parse().ok()?);
         last.checked_sub(first)?.checked_add(1)
     };
-    list.trim().split(',').map(count).sum::<Option<usize>>().filter(|count| *count > 0)
+    allowed.trim().split(',').map(count).sum::<Option<usize>>().filter(|count| *count > 0)
 }
 
 /// Rounds up; at least 1.

@@ -60,7 +60,7 @@ use health::Checker;
 use identity::Identities;
 pub use lookup::{Lookup, LookupError, Watched};
 pub use offline::{Offline, OfflineError};
-pub use place::processors;
+pub use place::{locate, processors};
 pub use provers::prover;
 use status::Status;
 

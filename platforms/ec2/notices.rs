@@ -43,7 +43,7 @@ pub struct Notice {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-struct Action {
+struct Document {
     action: Option<String>,
     time: Option<String>,
     notice_time: Option<String>,
@@ -105,13 +105,13 @@ impl Notices {
     }
 }
 
-fn read(kind: NoticeKind, action: &Action) -> Notice {
+fn read(kind: NoticeKind, document: &Document) -> Notice {
     let clean = |text: &Option<String>| {
         let text = text.as_deref().unwrap_or_default();
         text.chars().filter(|character| !character.is_control()).take(64).collect::<String>()
     };
     match kind {
-        NoticeKind::Interruption => Notice { kind, action: clean(&action.action), time: clean(&action.time) },
-        NoticeKind::Rebalance => Notice { kind, action: "rebalance".to_owned(), time: clean(&action.notice_time) },
+        NoticeKind::Interruption => Notice { kind, action: clean(&document.action), time: clean(&document.time) },
+        NoticeKind::Rebalance => Notice { kind, action: "rebalance".to_owned(), time: clean(&document.notice_time) },
     }
 }

@@ -96,7 +96,7 @@ async fn notices_are_told_when_they_come() {
     instance.recommend_rebalance("2026-11-23T08:00:00Z");
     let rebalance =
         Notice { kind: NoticeKind::Rebalance, action: "rebalance".into(), time: "2026-11-23T08:00:00Z".into() };
-    assert_eq!(notices.look().await.unwrap(), [rebalance.clone()]);
+    assert_eq!(notices.look().await.unwrap(), std::slice::from_ref(&rebalance));
     instance.interrupt("terminate", "2026-11-23T08:02:00Z");
     let end =
         Notice { kind: NoticeKind::Interruption, action: "terminate".into(), time: "2026-11-23T08:02:00Z".into() };

@@ -1,5 +1,6 @@
 //! Asks the platform where this runs, once, before the configuration is read.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use meshless_platforms::{Bound, Located, Processors, Surroundings, Whereabouts};
@@ -31,6 +32,13 @@ pub(super) fn located(options: Options) -> Result<Options, StartError> {
     let surroundings: Arc<dyn Surroundings> =
         Arc::new(Located::new(options.surroundings.clone(), Arc::new(whereabouts)));
     Ok(Options { surroundings, ..options })
+}
+
+/// Returns surroundings that know where they are, for a command that looks at what a gateway would do here. Takes 4 s at most.
+/// A platform that does not answer is told where the configuration uses what it would say.
+pub async fn locate(paths: &[PathBuf], surroundings: Arc<dyn Surroundings>) -> Arc<dyn Surroundings> {
+    let whereabouts = Whereabouts::find(named_platform(paths, &*surroundings), &*surroundings).await;
+    Arc::new(Located::new(surroundings, Arc::new(whereabouts)))
 }
 
 /// Returns how many workers run: `node.workers`, else what this process may use.
