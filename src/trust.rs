@@ -194,7 +194,12 @@ impl Trust {
         // The end of a certificate is everyday life; a peer that is refused is not.
         if why != Lost::Expired && count != [0, 0] {
             let [clients, endpoints] = count;
-            tracing::info!(clients, endpoints, reason = why.label(), "Connections end in order: their peers are not let in any more.");
+            tracing::info!(
+                clients,
+                endpoints,
+                reason = why.label(),
+                "Connections end in order: their peers are not let in any more."
+            );
         }
     }
 }

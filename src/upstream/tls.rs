@@ -5,8 +5,8 @@ use std::time::SystemTime;
 
 use meshless_certs::{MeshClient, NoIdentity, Refused, SpiffeId};
 use meshless_discovery::Address;
-use rustls::{ClientConfig, ClientConnection};
 use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ClientConnection};
 
 use super::connect::Wanted;
 use crate::trust::Shown;

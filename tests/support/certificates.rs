@@ -12,7 +12,9 @@ pub(crate) fn leaf(bytes: &[u8]) {
         Ok(leaf) => {
             assert_eq!(leaf.id.as_str().parse(), Ok(leaf.id.clone()));
             assert!(leaf.not_before <= leaf.not_after);
-            assert!((2..=40).contains(&leaf.serial.len()) && leaf.serial.bytes().all(|digit| digit.is_ascii_hexdigit()));
+            assert!(
+                (2..=40).contains(&leaf.serial.len()) && leaf.serial.bytes().all(|digit| digit.is_ascii_hexdigit())
+            );
             if let Some(found) = meshless_certs::spiffe_id(&[bytes.into()]) {
                 assert_eq!(found, leaf.id, "two parsers read two names");
             }

@@ -234,8 +234,10 @@ impl Check<'_> {
         for (position, text) in given.iter().enumerate() {
             match text.parse::<SpiffeId>() {
                 Err(error) => {
-                    let message =
-                        format!("expected an ID such as `spiffe://example.org/svc/web`, found {}: {error}", shown(text));
+                    let message = format!(
+                        "expected an ID such as `spiffe://example.org/svc/web`, found {}: {error}",
+                        shown(text)
+                    );
                     self.error(&path.position(position), At::Value, message);
                 }
                 Ok(id) => {
@@ -314,7 +316,9 @@ fn authority_address(url: &str) -> Option<AuthorityAddress> {
     let port = match port.strip_prefix(':') {
         None if port.is_empty() => HTTPS,
         None => return None,
-        Some(digits) if digits.bytes().all(|byte| byte.is_ascii_digit()) => digits.parse().ok().filter(|port| *port > 0)?,
+        Some(digits) if digits.bytes().all(|byte| byte.is_ascii_digit()) => {
+            digits.parse().ok().filter(|port| *port > 0)?
+        }
         Some(_) => return None,
     };
     // Names with a path, user information or a query are no names.
