@@ -1,5 +1,7 @@
 //! TLS of the mesh: whole gateways that show who they are, and let in whom they know.
 
+mod openssl;
+
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::Arc;
@@ -133,7 +135,7 @@ fn two_gateways_speak_and_say_who_asked() {
         let hash = said[0].split("Hash=").nth(1).unwrap().split(';').next().unwrap();
         assert!(hash.len() == 64 && hash.bytes().all(|byte| byte.is_ascii_hexdigit()), "{said:?}");
     }
-    assert_eq!(outbound.count("meshless_connect_total", &["service=\"web\"", "result=\"ok\""]), 1, "it is kept");
+    assert_eq!(outbound.count("meshless_upstream_connect_total", &["service=\"web\"", "result=\"ok\""]), 1, "it is kept");
     let identity: Value = serde_json::from_str(&inbound.admin("/identity").1).unwrap();
     assert_eq!((&identity["id"], &identity["last_error"]), (&id("web").into(), &Value::Null));
     assert_eq!(identity["roots"].as_array().unwrap().len(), 1);
@@ -166,8 +168,8 @@ fn an_endpoint_with_another_identity_gets_nothing() {
     let reply = get(outbound.address("out"), "web", "/");
     assert_eq!((reply.status, reply.header("meshless-error")), (503, Some("connect_failed")), "{reply:?}");
     assert!(reply.body.contains(&id("other")) && reply.body.contains(&id("web")), "{}", reply.body);
-    outbound.wait_for_metric("meshless_connect_total", &["service=\"web\"", "result=\"tls_identity\""], 1.0);
-    assert_eq!(outbound.count("meshless_connect_total", &["result=\"ok\""]), 0);
+    outbound.wait_for_metric("meshless_upstream_connect_total", &["service=\"web\"", "result=\"tls_identity\""], 1.0);
+    assert_eq!(outbound.count("meshless_upstream_connect_total", &["result=\"ok\""]), 0);
     assert_eq!((origin.requests(), inbound.count("meshless_plaintext_connections_total", &[])), (0, 0));
 }
 
@@ -336,7 +338,7 @@ fn certificates_and_roots_are_replaced_under_load_without_a_failed_request() {
     }
     let (asked, failed) = (asked.load(Ordering::SeqCst), failed.load(Ordering::SeqCst));
     assert!(asked > 200 && failed == 0, "{failed} of {asked} failed");
-    assert!(outbound.count("meshless_connect_total", &["service=\"web\"", "result=\"ok\""]) > 1, "it connected anew");
+    assert!(outbound.count("meshless_upstream_connect_total", &["service=\"web\"", "result=\"ok\""]) > 1, "it connected anew");
 }
 
 #[test]
