@@ -17,6 +17,7 @@
 )]
 
 mod architecture;
+mod authorize;
 mod balance;
 mod cases;
 mod check;

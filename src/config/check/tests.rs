@@ -357,6 +357,8 @@ tls = { mode = "server", certs = [{ cert = "/c", key = "/k" }], client_ca = "/ca
 proxy_protocol = true
 overrides = true
 transparent = false
+allow = [{ from = "spiffe://example.org/svc/*", methods = ["GET"], path = "/v1/*", headers = { x-a = "b" }, grpc = "a.B/C", address = ["10.0.0.0/8"] }]
+dry_run = true
 limits = { connections = 1, connections_per_address = 0, requests = 7, requests_per_connection = 0, connection_age = "2h", handshake_timeout = "1s", header_timeout = "1s", idle_timeout = "1s", head_bytes = "8KiB", headers = 10, trailer_bytes = "0B", streams = 5, hops = 3, control_frames = { settings = 1, ping = 2, reset = 3, other = 4 } }
 [[routes]]
 name = "one"
