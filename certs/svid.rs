@@ -131,8 +131,8 @@ pub(crate) fn issuer(der: &[u8], part: Part) -> Result<Issuer, Refused> {
 
 /// Checks that an intermediate may stand between a root and a leaf of a trust domain.
 ///
-/// "The SPIFFE ID of a signing certificate MUST NOT have a path component, and SHOULD reside in the trust domain of any
-/// leaf SVIDs it issues" (X509-SVID, 3.2). For us that is a must: who may speak for one trust domain speaks for no other.
+/// By X509-SVID, 3.2, the ID of a signing certificate has no path and *should* be of the trust domain of its leaves. For us
+/// that is a must: who may speak for one trust domain speaks for no other.
 pub(crate) fn intermediate(der: &[u8], trust_domain: &str) -> Result<(), Refused> {
     let issuer = issuer(der, Part::Intermediate)?;
     if issuer.serial.is_none() {

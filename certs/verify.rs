@@ -56,7 +56,13 @@ pub struct Verifier {
 impl fmt::Debug for Verifier {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let roots: BTreeMap<_, _> = self.domains.iter().map(|(domain, roots)| (domain, roots.len())).collect();
-        formatter.debug_struct("Verifier").field("own", &self.own).field("roots", &roots).finish_non_exhaustive()
+        let known = self.lock().len();
+        formatter
+            .debug_struct("Verifier")
+            .field("own", &self.own)
+            .field("roots", &roots)
+            .field("known", &known)
+            .finish()
     }
 }
 

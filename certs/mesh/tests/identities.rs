@@ -24,6 +24,9 @@ fn both_sides_learn_who_the_other_is() {
     assert_eq!(web.not_after, shown.leaf().not_after);
     let digest = ring::digest::digest(&ring::digest::SHA256, &shown.chain()[0]);
     assert_eq!(web.fingerprint, digest.as_ref());
+    // A connection that was made for another purpose is not taken for one of this client's.
+    let other = MeshClient::new(client.mesh().clone(), vec![id("api")], ALPN);
+    assert_eq!(other.peer(&by_client, now).unwrap_err().label(), "identity");
     assert!(web.hash().len() == 64 && web.hash().starts_with(&format!("{:02x}", web.fingerprint[0])));
 }
 
@@ -165,4 +168,20 @@ fn the_protocol_is_agreed_on_or_there_is_no_connection() {
     assert_eq!(with(&[]).unwrap().0.alpn_protocol(), None);
     let Err(Broken::Server(error)) = with(&[b"spdy/3"]) else { panic!("spdy was taken") };
     assert_eq!(error, rustls::Error::NoApplicationProtocol);
+}
+
+#[test]
+fn no_number_of_peers_makes_the_memory_of_known_chains_grow_on() {
+    let (world, now) = (World::new(), SystemTime::now());
+    let verifier = world.identity("api").verifier().clone();
+    let key = KeyPair::generate().unwrap();
+    let known = |count: usize| format!("{verifier:?}").contains(&format!("known: {count} "));
+    assert!(known(1), "its own: {verifier:?}");
+    for number in 1..1024 {
+        let leaf = world.root.leaf(&format!("web-{number}"), &key, |_| {});
+        verifier.verify(&[leaf], now).unwrap();
+    }
+    assert!(known(1024), "{verifier:?}");
+    verifier.verify(&[world.root.leaf("web", &key, |_| {})], now).unwrap();
+    assert!(known(1), "{verifier:?}");
 }

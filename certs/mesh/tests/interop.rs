@@ -7,12 +7,12 @@ use std::time::{Duration, Instant, SystemTime};
 
 use rcgen::KeyPair;
 use rustls::pki_types::ServerName;
-use rustls::{ClientConnection, ServerConnection, Stream};
+use rustls::{ClientConnection, HandshakeKind, ServerConnection, Stream};
 
 use super::made::{Signer, World};
 use super::openssl::Files;
 use super::wire::{self, id};
-use crate::{Identity, pem};
+use crate::{Identity, MeshServer, pem};
 
 /// How long `openssl` may take; it takes milliseconds.
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -192,4 +192,64 @@ fn the_root_of_another_world_is_not_verified_by_openssl_either() {
         .output()
         .unwrap();
     assert!(!output.status.success());
+}
+
+/// Serves one `s_client`, which saves its session and brings along the one that it saved before.
+fn serve_a_session(listener: &TcpListener, server: &MeshServer, files: &Files) -> (HandshakeKind, ServerConnection) {
+    let address = listener.local_addr().unwrap();
+    let brought = if files.path("session").exists() { "-sess_in session" } else { "" };
+    let mut client = start(files, &format!("s_client -connect {address} -sess_out session {brought} -quiet"));
+    client.0.stdin.take().unwrap().write_all(b"hello\n").unwrap();
+    let (mut socket, _) = listener.accept().unwrap();
+    bounded(&socket);
+    let mut connection = ServerConnection::new(server.config(SystemTime::now()).unwrap()).unwrap();
+    let mut stream = Stream::new(&mut connection, &mut socket);
+    stream.read_exact(&mut [0; 6]).unwrap();
+    stream.write_all(b"welcome\n").unwrap();
+    // What it hears comes after the ticket, so that was saved.
+    let mut heard = String::new();
+    BufReader::new(client.0.stdout.take().unwrap()).read_line(&mut heard).unwrap();
+    assert_eq!(heard, "welcome\n");
+    (connection.handshake_kind().unwrap(), connection)
+}
+
+#[test]
+fn a_session_of_openssl_ends_with_our_identity_and_after_its_own_is_refused() {
+    let world = World::new();
+    let server = wire::server(world.identity("web"));
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let files = files(&world.identity("api"));
+    let next = || serve_a_session(&listener, &server, &files);
+    assert_eq!((next().0, next().0), (HandshakeKind::Full, HandshakeKind::Resumed));
+    server.mesh().publish(world.identity("web"));
+    assert_eq!(next().0, HandshakeKind::Full);
+
+    let (kind, resumed) = next();
+    assert_eq!(kind, HandshakeKind::Resumed);
+    let now = SystemTime::now();
+    assert_eq!(server.peer(&resumed, now).unwrap().id, id("api"));
+    // It holds on to its session though its leaf has expired: refused once, then it must show a leaf again.
+    assert_eq!(server.peer(&resumed, now + 2 * super::made::HOUR).unwrap_err().label(), "expired");
+    assert_eq!(next().0, HandshakeKind::Full);
+}
+
+#[test]
+fn openssl_with_tls_1_2_is_refused_on_both_sides() {
+    let world = World::new();
+    let server = wire::server(world.identity("web"));
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let api = files(&world.identity("api"));
+    let _client = start(&api, &format!("s_client -connect {} -tls1_2", listener.local_addr().unwrap()));
+    let (mut socket, _) = listener.accept().unwrap();
+    bounded(&socket);
+    let mut connection = ServerConnection::new(server.config(SystemTime::now()).unwrap()).unwrap();
+    let error = connection.complete_io(&mut socket).unwrap_err();
+    assert!(error.to_string().contains("peer is incompatible"), "{error}");
+
+    let client = wire::client(world.identity("api"), "web");
+    let (mut socket, _server) = s_server(&files(&world.identity("web")), "-tls1_2");
+    let name = ServerName::try_from("web.mesh").unwrap();
+    let mut connection = ClientConnection::new(client.config(SystemTime::now()).unwrap(), name).unwrap();
+    let error = connection.complete_io(&mut socket).unwrap_err();
+    assert!(error.to_string().contains("ProtocolVersion"), "{error}");
 }

@@ -103,7 +103,7 @@ fn a_bad_leaf_is_refused_by_both_sides_with_the_reason() {
         Ok(()),
     );
 
-    case("expired", &|params| expiry(params, -3, -1), Err(("expired", "the leaf has expired 3600s ago")));
+    case("expired", &|params| expiry(params, -3, -1), Err(("expired", "the leaf has expired 360")));
     case(
         "not valid yet",
         &|params| expiry(params, 1, 2),
@@ -239,6 +239,8 @@ fn a_bad_chain_is_refused_by_both_sides_with_the_reason() {
     let second = world.intermediate.below(|_| {});
     case("good, of three", vec![web(&second), second.der.clone(), world.intermediate.der.clone()], Ok(()));
     case("good, in another order", vec![web(&second), world.intermediate.der.clone(), second.der.clone()], Ok(()));
+    let unused = world.root.below(|params| expiry(params, -9, -1));
+    case("good, with an expired authority that is not needed", vec![web(&world.root), unused.der.clone()], Ok(()));
     let third = second.below(|_| {});
     case(
         "of four",
@@ -315,7 +317,7 @@ fn a_bad_chain_is_refused_by_both_sides_with_the_reason() {
     case(
         "of an expired intermediate",
         expired,
-        Err(("issuer_expired", "the intermediate certificate has expired 3600s")),
+        Err(("issuer_expired", "the intermediate certificate has expired 360")),
     );
     let early = below(&world.root, &|params| expiry(params, 1, 9));
     case(
@@ -323,7 +325,7 @@ fn a_bad_chain_is_refused_by_both_sides_with_the_reason() {
         early,
         Err(("not_yet_valid", "the intermediate certificate is not valid yet")),
     );
-    case("of an expired root", below(&old, &|_| {}), Err(("root_expired", "the root has expired 3600s ago")));
+    case("of an expired root", below(&old, &|_| {}), Err(("root_expired", "the root has expired 360")));
     case("of a root of tomorrow", below(&future, &|_| {}), Err(("not_yet_valid", "the root is not valid yet")));
 
     case("below a root that allows no intermediate", vec![web(&flat)], Ok(()));
@@ -413,4 +415,18 @@ fn a_bundle_without_a_usable_root_is_refused() {
     let silent = Signer::root(|params| params.key_usages.clear());
     assert_eq!(refused(vec![silent.der.clone()]).label(), "issuer_usage");
     assert_eq!(refused(vec![CertificateDer::from(vec![1, 2, 3])]).label(), "malformed");
+}
+
+#[test]
+fn a_leaf_is_judged_alone_too() {
+    let world = World::new();
+    let key = KeyPair::generate().unwrap();
+    assert_eq!(crate::leaf(&world.root.der), Err(Refused::LeafIsCa));
+    let unreadable = world.root.leaf("web", &key, |params| {
+        params.is_ca = IsCa::NoCa;
+        params.custom_extensions.push(CustomExtension::from_oid_content(&[2, 5, 29, 19], b"\x30\x02\x01\x01".to_vec()));
+    });
+    assert_eq!(crate::leaf(&unreadable), Err(Refused::Malformed));
+    let good = crate::leaf(&world.root.leaf("web", &key, |_| {})).unwrap();
+    assert_eq!(good.id, wire::id("web"));
 }

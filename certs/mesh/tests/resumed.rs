@@ -98,3 +98,14 @@ fn a_refused_session_is_forgotten_by_a_client() {
     assert!(client.peer(&by_client, now + 2 * HOUR).is_err());
     assert_eq!(connect(&client, &server).0, Full);
 }
+
+#[test]
+fn ticket_keys_live_for_hours_and_there_is_no_early_data() {
+    let world = World::new();
+    let config = wire::server(world.identity("web")).config(SystemTime::now()).unwrap();
+    // rustls makes ticket keys anew after six hours and takes the last ones for six more.
+    assert!(config.ticketer.enabled() && u64::from(config.ticketer.lifetime()) <= 12 * HOUR.as_secs());
+    assert_eq!((config.max_early_data_size, config.send_half_rtt_data), (0, false));
+    let client = wire::client(world.identity("api"), "web").config(SystemTime::now()).unwrap();
+    assert!(!client.enable_early_data);
+}
