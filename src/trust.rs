@@ -31,6 +31,9 @@ use crate::telemetry::metrics::WorkerMetrics;
 /// that it has left when the connection begins, where that is less: the endpoint drains at the end itself, and shall not meet a request of ours.
 const MARGIN: Duration = Duration::from_secs(30);
 
+/// A certificate is valid to the end of its last second (RFC 5280, 4.1.2.5).
+const LAST_SECOND: Duration = Duration::from_secs(1);
+
 /// What all workers share of it.
 #[derive(Debug)]
 pub(crate) struct Terms {
@@ -85,7 +88,7 @@ impl Trust {
 
     /// Watches a client's connection from now on; the second one says when it has to end in order.
     pub(crate) fn watch_client(&self, shown: Shown) -> (Rc<Bond>, Drain) {
-        let until = shown.peer.not_after;
+        let until = shown.peer.not_after + LAST_SECOND;
         self.watch(shown, until, Side::Client)
     }
 

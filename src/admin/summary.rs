@@ -8,10 +8,14 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::client::{Client, ClientError, Reply};
-use super::view::{ConfigView, EndpointState, EndpointView, ListenerView, Readiness, RegistrationView, ServiceView};
+use super::view::{
+    ConfigView, EndpointState, EndpointView, IdentityView, ListenerView, Readiness, RegistrationView, ServiceView,
+};
 
 /// Most endpoints that get nothing of which text tells; JSON tells of all.
 const MOST_UNUSED: usize = 20;
+/// Most sources of clear text of which text tells; JSON tells of all.
+const MOST_PLAINTEXT: usize = 20;
 
 /// What `meshless status` shows.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -37,6 +41,8 @@ pub struct Summary {
     pub uptime_seconds: Option<f64>,
     /// The target that its backend has not confirmed for longest; `None` if there is none.
     pub oldest_snapshot: Option<OldestSnapshot>,
+    /// Who it is; `None` where it has no `[identity]`.
+    pub identity: Option<IdentityView>,
     /// What it is registered as; `None` where it is not to be.
     pub registration: Option<RegistrationView>,
     /// Listeners.
@@ -98,11 +104,12 @@ impl Summary {
         let config: ConfigView = json(client, "/config", &[StatusCode::OK]).await?;
         let services: Vec<ServiceView> = json(client, "/services", &[StatusCode::OK]).await?;
         let endpoints: Vec<EndpointView> = json(client, "/endpoints", &[StatusCode::OK]).await?;
+        let identity: Option<IdentityView> = json(client, "/identity", &[StatusCode::OK]).await?;
         let registration: Option<RegistrationView> = json(client, "/registration", &[StatusCode::OK]).await?;
         let metrics = known(client, "/metrics", client.get("/metrics").await?, &[StatusCode::OK])?;
         let admin = client.address().to_string();
         let summary = Self::of(admin, readiness, config, services, &metrics.text, now);
-        Ok(Self { registration, endpoints, ..summary })
+        Ok(Self { identity, registration, endpoints, ..summary })
     }
 
     fn of(
@@ -139,6 +146,7 @@ impl Summary {
             requests_per_second: uptime_seconds.filter(|uptime| *uptime > 0.0).map(|uptime| requests / uptime),
             uptime_seconds,
             oldest_snapshot,
+            identity: None,
             registration: None,
             listeners: config.listeners,
             services,
@@ -243,6 +251,9 @@ impl Summary {
             Some(_) => writeln!(text, "\ndiscovery       every target is confirmed")?,
             None => writeln!(text)?,
         }
+        if let Some(identity) = &self.identity {
+            print_identity(identity, text)?;
+        }
         if let Some(own) = &self.registration {
             write!(
                 text,
@@ -270,7 +281,22 @@ impl Summary {
             [service.name.clone(), endpoints(service), service.balance.clone(), service.in_flight.to_string()]
         });
         table(text, ["SERVICE", "ENDPOINTS", "BALANCE", "IN FLIGHT"], services)?;
+        self.print_plaintext(text)?;
         self.print_unused(text)
+    }
+
+    /// Prints who comes in clear text where certificates are wished for.
+    fn print_plaintext(&self, text: &mut String) -> fmt::Result {
+        let sources = || self.identity.iter().flat_map(|identity| &identity.plaintext);
+        let rows = sources().take(MOST_PLAINTEXT).map(|source| {
+            [source.listener.clone(), source.address.clone(), source.connections.to_string(), source.last.clone()]
+        });
+        table(text, ["LISTENER", "CLEAR TEXT FROM", "CONNECTIONS", "LAST"], rows)?;
+        let more = sources().count().saturating_sub(MOST_PLAINTEXT);
+        if more > 0 {
+            writeln!(text, "and {more} more: --json, or /identity, tells of all")?;
+        }
+        Ok(())
     }
 
     /// Prints the endpoints that get nothing: where each was found, how old that is, and why it gets nothing.
@@ -293,6 +319,21 @@ impl Summary {
             writeln!(text, "and {more} more: --json, or /endpoints, tells of all")?;
         }
         Ok(())
+    }
+}
+
+/// Who it is, for how long, and why it may not stay so.
+fn print_identity(identity: &IdentityView, text: &mut String) -> fmt::Result {
+    let id = identity.id.as_deref().unwrap_or("none yet");
+    write!(text, "identity        {id}")?;
+    match identity.left_seconds {
+        Some(left) if left > 0.0 => writeln!(text, ", valid for {}, from {}", Span(left), identity.source)?,
+        Some(_) => writeln!(text, ", expired, from {}", identity.source)?,
+        None => writeln!(text, ", from {}", identity.source)?,
+    }
+    match &identity.last_error {
+        Some(error) => writeln!(text, "  not renewed   {error}"),
+        None => Ok(()),
     }
 }
 

@@ -74,11 +74,7 @@ pub(super) async fn secure(local: &Local, stream: Stream, client: Option<IpAddr>
             local.shared.plaintext().count(client, SystemTime::now());
             if local.worker.rarely().may_say(&("plaintext", &local.shared.name, client), Instant::now()) {
                 let client = client.map(tracing::field::display);
-                tracing::info!(
-                    listener = &*local.shared.name,
-                    client,
-                    "A connection in clear text is let in (`permissive`)."
-                );
+                tracing::info!(listener = &*local.shared.name, client, "A connection in clear text is let in.");
             }
             Ok(Secured::clear(stream))
         }

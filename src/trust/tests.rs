@@ -46,10 +46,9 @@ fn publish(mesh: &Mesh, issuer: &Root, roots: &[&Root]) {
     mesh.publish(Arc::new(Identity::new(vec![chain], key, Arc::new(bundle), SystemTime::now()).unwrap()));
 }
 
-fn shown(mesh: &Mesh, root: &Root, lifetime: Duration) -> Shown {
-    let now = SystemTime::now();
+fn shown(mesh: &Mesh, root: &Root, lifetime: Duration, wall: SystemTime) -> Shown {
     let chain = [root.leaf("peer").0];
-    let peer = Peer { not_after: now + lifetime, ..mesh.peer(&chain, now).unwrap() };
+    let peer = Peer { not_after: wall + lifetime, ..mesh.peer(&chain, wall).unwrap() };
     Shown::new(peer, Some(&chain))
 }
 
@@ -71,8 +70,8 @@ async fn a_connection_ends_in_order_when_its_certificate_does_and_is_cut_after_t
     publish(&mesh, &one, &[&one]);
     let trust = worker(&mesh);
     let (wall, now) = (SystemTime::now(), Instant::now());
-    let (short, mut drain) = trust.watch_client(shown(&mesh, &one, HOUR));
-    let (long, _) = trust.watch_client(shown(&mesh, &one, HOUR * 3));
+    let (short, mut drain) = trust.watch_client(shown(&mesh, &one, HOUR, wall));
+    let (long, _) = trust.watch_client(shown(&mesh, &one, HOUR * 3, wall));
     trust.sweep(wall + HOUR / 2, now);
     assert!(!short.is_lost());
     trust.sweep(wall + HOUR * 2, now);
@@ -91,8 +90,8 @@ async fn a_connection_to_an_endpoint_leaves_its_pool_before_the_endpoint_ends_it
     let trust = worker(&mesh);
     let (wall, now) = (SystemTime::now(), Instant::now());
     let (short, long) = (Duration::from_secs(20), HOUR);
-    let in_seconds = trust.watch_endpoint(shown(&mesh, &one, short), wall);
-    let in_hours = trust.watch_endpoint(shown(&mesh, &one, long), wall);
+    let in_seconds = trust.watch_endpoint(shown(&mesh, &one, short, wall), wall);
+    let in_hours = trust.watch_endpoint(shown(&mesh, &one, long, wall), wall);
     trust.sweep(wall + Duration::from_secs(17), now);
     assert!(!in_seconds.is_lost());
     trust.sweep(wall + Duration::from_secs(18), now);
@@ -110,11 +109,11 @@ async fn a_root_that_goes_takes_its_peers_with_it_and_one_that_comes_takes_nobod
     let trust = worker(&mesh);
     let (wall, now) = (SystemTime::now(), Instant::now());
     trust.sweep(wall, now);
-    let (of_one, _) = trust.watch_client(shown(&mesh, &one, HOUR));
+    let (of_one, _) = trust.watch_client(shown(&mesh, &one, HOUR, wall));
     publish(&mesh, &one, &[&one, &two]);
     trust.sweep(wall, now);
     assert!(trust.review.borrow().is_none(), "nobody has to be checked again");
-    let (of_two, _) = trust.watch_client(shown(&mesh, &two, HOUR));
+    let (of_two, _) = trust.watch_client(shown(&mesh, &two, HOUR, wall));
     publish(&mesh, &two, &[&two]);
     trust.sweep(wall, now);
     assert_eq!((of_one.is_lost(), of_two.is_lost()), (true, false));
@@ -128,7 +127,7 @@ async fn many_peers_are_checked_again_a_few_at_a_time_and_one_with_many_connecti
     let trust = worker(&mesh);
     let (wall, now) = (SystemTime::now(), Instant::now());
     trust.sweep(wall, now);
-    let peers: Vec<_> = (0..40).map(|_| trust.watch_client(shown(&mesh, &one, HOUR)).0).collect();
+    let peers: Vec<_> = (0..40).map(|_| trust.watch_client(shown(&mesh, &one, HOUR, wall)).0).collect();
     publish(&mesh, &two, &[&two]);
     trust.sweep(wall, now);
     assert_eq!(peers.iter().filter(|bond| bond.is_lost()).count(), 32);

@@ -46,6 +46,7 @@ mod hedging;
 mod http1;
 mod lifecycle;
 mod limits;
+mod mesh;
 mod metrics;
 mod names;
 #[cfg(all(feature = "consul", feature = "ecs", feature = "kubernetes"))]
@@ -82,6 +83,8 @@ mod corpus;
 mod differential;
 #[path = "../support/gateway.rs"]
 mod gateway;
+#[path = "../support/mesh.rs"]
+mod identities;
 #[path = "../support/invariants.rs"]
 mod invariants;
 #[cfg(feature = "kubernetes")]

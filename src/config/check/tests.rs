@@ -140,7 +140,7 @@ c.toml:12:22: error: services.api.retry.attempts: expected a whole number from 1
 c.toml:12:35: error: services.api.retry.backoff: expected a range of durations, the shorter one first, such as \"25ms..250ms\", found `1s`
 c.toml:12:50: error: services.api.retry.budget: expected a share from 0% to 100%, such as \"20%\", found the number 0.2
 c.toml:12:61: error: services.api.retry.on[0]: expected `connect`, `reset`, `unavailable` or a status from `400` to `599`, found `resets`; did you mean `reset`?
-c.toml:13:1: error: services.api.identity: not in this build yet; remove it
+c.toml:13:1: error: services.api.identity: has no meaning without `tls = \"mesh\"`; write that, or remove it
 c.toml:15:1: error: listeners[0]: has neither `to` nor a route; add `to`, or [[routes]]
 c.toml:16:10: error: listeners[0].listen: expected an IP address and a port such as `127.0.0.1:4140`, or `unix:` and a path, found `:80`; for all addresses write `[::]:80`
 c.toml:19:12: error: routes[0].listener: there is no listener `outbuond`; allowed: `:80`
@@ -547,31 +547,25 @@ fn what_is_not_built_yet_says_so() {
     let given = around(
         r#"
 [ca]
-[identity]
 
 [discovery.static]
 [discovery.other]
 [services.a]
 from = "ecs/prod/api"
-tls = "mesh"
 [[listeners]]
 listen = "127.0.0.1:3"
 to = "a"
 transparent = true
-tls = { mode = "strict" }
 "#,
     );
     assert_eq!(
         given.problems(),
         "\
 c.toml:2:2: error: ca: not in this build yet; remove it
-c.toml:3:2: error: identity: not in this build yet; remove it
-c.toml:5:12: error: discovery.static: `static` is always there and has no keys; remove the table
-c.toml:6:12: error: discovery.other.type: missing: the table's name is not a type; write `type = \"file\"`
-c.toml:8:9: error: services.a.from: the backend `ecs` needs a table: add [discovery.ecs]
-c.toml:9:7: error: services.a.tls: `mesh` is not in this build yet; it has `off`
-c.toml:13:1: error: listeners[0].transparent: not in this build yet; remove it
-c.toml:14:16: error: listeners[0].tls.mode: `strict` is not in this build yet; it has `off`, `server`"
+c.toml:4:12: error: discovery.static: `static` is always there and has no keys; remove the table
+c.toml:5:12: error: discovery.other.type: missing: the table's name is not a type; write `type = \"file\"`
+c.toml:7:9: error: services.a.from: the backend `ecs` needs a table: add [discovery.ecs]
+c.toml:11:1: error: listeners[0].transparent: not in this build yet; remove it"
     );
 }
 
