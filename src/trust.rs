@@ -146,9 +146,10 @@ impl Trust {
             let now = identity.bundle();
             before.trust_domain != now.trust_domain || before.roots.iter().any(|root| !now.roots.contains(root))
         };
-        if before.as_ref().is_some_and(takes_away) {
-            let bonds = self.bonds.borrow().iter().filter(|bond| bond.strong_count() > 0).cloned().collect();
-            self.review.replace(Some(Review::new(bonds)));
+        // Of those that came before the first look nobody knows by what they were checked.
+        if before.as_ref().is_none_or(takes_away) {
+            let bonds: Vec<_> = self.bonds.borrow().iter().filter(|bond| bond.strong_count() > 0).cloned().collect();
+            self.review.replace((!bonds.is_empty()).then(|| Review::new(bonds)));
         }
     }
 

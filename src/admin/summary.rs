@@ -1,5 +1,7 @@
 //! A running gateway in a few lines, for `meshless status`: what its admin interface says, put together.
 
+mod identity;
+
 use std::fmt::{self, Write as _};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -14,8 +16,6 @@ use super::view::{
 
 /// Most endpoints that get nothing of which text tells; JSON tells of all.
 const MOST_UNUSED: usize = 20;
-/// Most sources of clear text of which text tells; JSON tells of all.
-const MOST_PLAINTEXT: usize = 20;
 
 /// What `meshless status` shows.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -252,7 +252,7 @@ impl Summary {
             None => writeln!(text)?,
         }
         if let Some(identity) = &self.identity {
-            print_identity(identity, text)?;
+            identity::print(identity, text)?;
         }
         if let Some(own) = &self.registration {
             write!(
@@ -281,22 +281,10 @@ impl Summary {
             [service.name.clone(), endpoints(service), service.balance.clone(), service.in_flight.to_string()]
         });
         table(text, ["SERVICE", "ENDPOINTS", "BALANCE", "IN FLIGHT"], services)?;
-        self.print_plaintext(text)?;
-        self.print_unused(text)
-    }
-
-    /// Prints who comes in clear text where certificates are wished for.
-    fn print_plaintext(&self, text: &mut String) -> fmt::Result {
-        let sources = || self.identity.iter().flat_map(|identity| &identity.plaintext);
-        let rows = sources().take(MOST_PLAINTEXT).map(|source| {
-            [source.listener.clone(), source.address.clone(), source.connections.to_string(), source.last.clone()]
-        });
-        table(text, ["LISTENER", "CLEAR TEXT FROM", "CONNECTIONS", "LAST"], rows)?;
-        let more = sources().count().saturating_sub(MOST_PLAINTEXT);
-        if more > 0 {
-            writeln!(text, "and {more} more: --json, or /identity, tells of all")?;
+        if let Some(identity) = &self.identity {
+            identity::plaintext(identity, text)?;
         }
-        Ok(())
+        self.print_unused(text)
     }
 
     /// Prints the endpoints that get nothing: where each was found, how old that is, and why it gets nothing.
@@ -319,21 +307,6 @@ impl Summary {
             writeln!(text, "and {more} more: --json, or /endpoints, tells of all")?;
         }
         Ok(())
-    }
-}
-
-/// Who it is, for how long, and why it may not stay so.
-fn print_identity(identity: &IdentityView, text: &mut String) -> fmt::Result {
-    let id = identity.id.as_deref().unwrap_or("none yet");
-    write!(text, "identity        {id}")?;
-    match identity.left_seconds {
-        Some(left) if left > 0.0 => writeln!(text, ", valid for {}, from {}", Span(left), identity.source)?,
-        Some(_) => writeln!(text, ", expired, from {}", identity.source)?,
-        None => writeln!(text, ", from {}", identity.source)?,
-    }
-    match &identity.last_error {
-        Some(error) => writeln!(text, "  not renewed   {error}"),
-        None => Ok(()),
     }
 }
 

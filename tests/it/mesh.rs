@@ -135,7 +135,11 @@ fn two_gateways_speak_and_say_who_asked() {
         let hash = said[0].split("Hash=").nth(1).unwrap().split(';').next().unwrap();
         assert!(hash.len() == 64 && hash.bytes().all(|byte| byte.is_ascii_hexdigit()), "{said:?}");
     }
-    assert_eq!(outbound.count("meshless_upstream_connect_total", &["service=\"web\"", "result=\"ok\""]), 1, "it is kept");
+    assert_eq!(
+        outbound.count("meshless_upstream_connect_total", &["service=\"web\"", "result=\"ok\""]),
+        1,
+        "it is kept"
+    );
     let identity: Value = serde_json::from_str(&inbound.admin("/identity").1).unwrap();
     assert_eq!((&identity["id"], &identity["last_error"]), (&id("web").into(), &Value::Null));
     assert_eq!(identity["roots"].as_array().unwrap().len(), 1);
@@ -338,7 +342,10 @@ fn certificates_and_roots_are_replaced_under_load_without_a_failed_request() {
     }
     let (asked, failed) = (asked.load(Ordering::SeqCst), failed.load(Ordering::SeqCst));
     assert!(asked > 200 && failed == 0, "{failed} of {asked} failed");
-    assert!(outbound.count("meshless_upstream_connect_total", &["service=\"web\"", "result=\"ok\""]) > 1, "it connected anew");
+    assert!(
+        outbound.count("meshless_upstream_connect_total", &["service=\"web\"", "result=\"ok\""]) > 1,
+        "it connected anew"
+    );
 }
 
 #[test]
