@@ -113,7 +113,7 @@ fn check_ours(path: &Path) -> Result<(), WriteError> {
 fn make(directory: &Path, mode: u32) -> Result<(), WriteError> {
     match DirBuilder::new().mode(mode).create(directory) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists && directory.is_dir() => Ok(()),
-        made => made.map_err(at(directory)),
+        done => done.map_err(at(directory)),
     }
 }
 
