@@ -23,7 +23,7 @@ use super::evidence::{self, fingerprint, refused, shown};
 use super::{Attested, Attestor, Challenge, Method, Presented, Prover, Rejected};
 use crate::{Error, KeyFiles, MAX_CHAIN, Part, Refused, SourceError, provider, svid};
 
-/// How a signature may be made, by the names of the IANA registry (TLS SignatureScheme).
+/// How a signature may be made, by the names of the IANA registry (TLS `SignatureScheme`).
 const SCHEMES: [(&str, SignatureScheme); 6] = [
     ("ecdsa_secp256r1_sha256", SignatureScheme::ECDSA_NISTP256_SHA256),
     ("ecdsa_secp384r1_sha384", SignatureScheme::ECDSA_NISTP384_SHA384),
