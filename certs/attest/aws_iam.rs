@@ -22,6 +22,7 @@ use authorization::Authorization;
 use caller::Caller;
 pub use caller::plain_role;
 pub use request::{Region, Unsigned};
+use task::Source;
 pub use task::{Metadata, Task, Tasks, TasksError};
 
 use super::evidence::{self, refused};
@@ -183,7 +184,7 @@ impl Attestor for Roles {
         let mut facts =
             vec![("account", caller.account.clone()), ("role", caller.role_arn()), ("session", caller.session.clone())];
         if let (Some(tasks), Some(arn)) = (&self.of.tasks, &evidence.task) {
-            let source = if self.of.behind_nat { None } else { Some(presented.source) };
+            let source = if self.of.behind_nat { Source::Hidden } else { Source::Is(presented.source) };
             facts.extend(task::facts(&**tasks, arn, &caller, &self.of.regions, source).await?);
         }
         Ok(Attested { method: Method::AwsIam, facts })

@@ -28,7 +28,7 @@ pub(super) struct Token<'a> {
 }
 
 /// Why a token is not taken.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Bad {
     #[error("{0}")]
     Malformed(&'static str),

@@ -97,7 +97,7 @@ impl Cluster {
         Self { name: name.to_owned(), issuer, how: How::Review(Review::new(address, anchors, token_file)) }
     }
 
-    /// Verifies each token by the keys that the issuer publishes (OpenID Connect Discovery).
+    /// Verifies each token by the keys that the issuer publishes (`OpenID` Connect Discovery).
     #[must_use]
     pub fn by_issuer(name: &str, issuer: &str, anchors: Anchors) -> Self {
         let keys = Keys::published(issuer, anchors);

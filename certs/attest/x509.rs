@@ -23,7 +23,7 @@ use super::evidence::{self, fingerprint, refused, shown};
 use super::{Attested, Attestor, Challenge, Method, Presented, Prover, Rejected};
 use crate::{Error, KeyFiles, MAX_CHAIN, Part, Refused, SourceError, provider, svid};
 
-/// How a signature may be made, by the names of the IANA registry (TLS SignatureScheme).
+/// How a signature may be made, by the names of the IANA registry (TLS `SignatureScheme`).
 const SCHEMES: [(&str, SignatureScheme); 6] = [
     ("ecdsa_secp256r1_sha256", SignatureScheme::ECDSA_NISTP256_SHA256),
     ("ecdsa_secp384r1_sha384", SignatureScheme::ECDSA_NISTP384_SHA384),
@@ -153,6 +153,14 @@ fn check(evidence: &Evidence, presented: &Presented<'_>, roots: &[(String, Vec<R
     let chain = chain.map_err(|_| refused("malformed", "a certificate is not base64"))?;
     let (leaf, intermediates) = chain.split_first().ok_or_else(|| refused_by(&Refused::None))?;
     let parsed = leaf_of(leaf).map_err(|why| refused_by(&why))?;
+    // webpki does not say whose time it is: what it finds later is an issuer's.
+    let (from, until) = svid::validity(leaf, Part::Leaf).map_err(|why| refused_by(&why))?;
+    if presented.now >= until {
+        return Err(refused("expired", "the leaf has expired"));
+    }
+    if presented.now < from {
+        return Err(refused("not_yet_valid", "the leaf is not valid yet; compare the clocks"));
+    }
     for intermediate in intermediates {
         svid::issuer(intermediate, Part::Intermediate).map_err(|why| refused_by(&why))?;
     }

@@ -137,15 +137,15 @@ mod tests {
 
     use super::*;
 
-    fn answer(status: u16, content_type: &str, body: impl ToString) -> Answer {
-        Answer { status, content_type: content_type.to_owned(), body: body.to_string().into_bytes() }
+    fn answer(status: u16, content_type: &str, body: &str) -> Answer {
+        Answer { status, content_type: content_type.to_owned(), body: body.as_bytes().to_vec() }
     }
 
     fn read(account: &str, arn: &str) -> Result<Caller, Rejected> {
         let result = json!({ "Account": account, "Arn": arn, "UserId": "AROA:x" });
         let body = json!({ "GetCallerIdentityResponse": {
             "GetCallerIdentityResult": result, "ResponseMetadata": { "RequestId": "r" } } });
-        Caller::read(&answer(200, "application/json", body))
+        Caller::read(&answer(200, "application/json", &body.to_string()))
     }
 
     fn reason(result: Result<Caller, Rejected>) -> &'static str {
@@ -188,7 +188,7 @@ mod tests {
     fn only_json_of_one_shape_is_an_answer() {
         let inner = json!({ "Account": "123456789012", "Arn": "arn:aws:sts::123456789012:assumed-role/web/a" });
         let good = json!({ "GetCallerIdentityResponse": { "GetCallerIdentityResult": inner } });
-        assert!(Caller::read(&answer(200, "application/json", &good)).is_ok());
+        assert!(Caller::read(&answer(200, "application/json", &good.to_string())).is_ok());
         for (status, content_type, body, expected) in [
             (200, "text/xml", good.to_string(), "answer"),
             (200, "", good.to_string(), "answer"),

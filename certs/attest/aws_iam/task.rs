@@ -82,6 +82,15 @@ impl Metadata {
     }
 }
 
+/// Where a request comes from.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Source {
+    /// It is not looked at: a NAT hides it.
+    Hidden,
+    /// `None`: nobody knows.
+    Is(Option<IpAddr>),
+}
+
 /// The parts of `arn:PARTITION:ecs:REGION:ACCOUNT:task/CLUSTER/ID`.
 #[derive(Debug, PartialEq, Eq)]
 struct Name {
@@ -113,14 +122,13 @@ impl Name {
     }
 }
 
-/// Looks up the task that a caller says to be, and returns the facts about it if it is. `source`: where it comes from, `None` where
-/// that is not looked at.
+/// Looks up the task that a caller says to be, and returns the facts about it if it is.
 pub(super) async fn facts(
     tasks: &dyn Tasks,
     arn: &str,
     caller: &Caller,
     regions: &BTreeSet<Region>,
-    source: Option<Option<IpAddr>>,
+    source: Source,
 ) -> Result<Vec<(&'static str, String)>, Rejected> {
     let Some(name) = Name::parse(arn) else {
         return Err(refused("malformed", format!("`{}` is no ARN of a task with its cluster", shown(arn))));
@@ -154,7 +162,7 @@ pub(super) async fn facts(
     Ok(facts)
 }
 
-fn check(task: &Task, caller: &Caller, source: Option<Option<IpAddr>>) -> Result<(), Rejected> {
+fn check(task: &Task, caller: &Caller, source: Source) -> Result<(), Rejected> {
     // A task is RUNNING once all its containers are, and one of them may wait for us (decision 0126).
     let runs = matches!(task.last_status.as_str(), "ACTIVATING" | "PENDING" | "RUNNING");
     if !runs || task.desired_status != "RUNNING" {
@@ -164,7 +172,7 @@ fn check(task: &Task, caller: &Caller, source: Option<Option<IpAddr>>) -> Result
     if task.role.as_deref().and_then(plain_role).as_deref() != Some(&caller.role_arn()) {
         return Err(refused("task", "the task has another role"));
     }
-    let Some(source) = source else { return Ok(()) };
+    let Source::Is(source) = source else { return Ok(()) };
     let Some(source) = source.map(|source| source.to_canonical()) else {
         return Err(refused("address", "it is not known where the request comes from"));
     };

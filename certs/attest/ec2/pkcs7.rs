@@ -41,9 +41,8 @@ pub(super) struct SignerKey {
 impl SignerKey {
     /// Takes the key of a certificate; its validity is not looked at, since the operator trusts the key itself.
     pub(super) fn of(certificate: &CertificateDer<'_>) -> Result<Self, &'static str> {
-        let parsed = match X509Certificate::from_der(certificate) {
-            Ok(([], parsed)) => parsed,
-            _ => return Err("a certificate cannot be parsed"),
+        let Ok(([], parsed)) = X509Certificate::from_der(certificate) else {
+            return Err("a certificate cannot be parsed");
         };
         match parsed.public_key().parsed() {
             Ok(PublicKey::RSA(key)) if key.key_size() >= RSA_BITS => {

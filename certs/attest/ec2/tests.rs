@@ -38,9 +38,7 @@ async fn attest(
     })
 }
 
-fn here() -> Option<IpAddr> {
-    Some(IpAddr::from([127, 0, 0, 1]))
-}
+const HERE: Option<IpAddr> = Some(IpAddr::V4(std::net::Ipv4Addr::LOCALHOST));
 
 fn evidence() -> Value {
     json!({ "document": DOCUMENT, "rsa2048": RSA2048 })
@@ -58,7 +56,7 @@ async fn a_document_proves_which_instance_it_is_of() {
             "GET /latest/dynamic/instance-identity/rsa2048"
         ]
     );
-    let attested = attest(&open(CERTIFICATE, ACCOUNT, false).unwrap(), &evidence, "key", here()).await.unwrap();
+    let attested = attest(&open(CERTIFICATE, ACCOUNT, false).unwrap(), &evidence, "key", HERE).await.unwrap();
     assert_eq!(
         attested.facts,
         [
@@ -79,7 +77,7 @@ async fn a_document_proves_which_instance_it_is_of() {
 #[tokio::test]
 async fn a_signature_may_stand_beside_the_document_and_in_der() {
     let detached = json!({ "document": DOCUMENT, "rsa2048": include_str!("tests/detached.txt") });
-    assert!(attest(&open(CERTIFICATE, ACCOUNT, false).unwrap(), &detached, "key", here()).await.is_ok());
+    assert!(attest(&open(CERTIFICATE, ACCOUNT, false).unwrap(), &detached, "key", HERE).await.is_ok());
 }
 
 #[tokio::test]
@@ -101,10 +99,10 @@ async fn no_other_document_key_or_algorithm_is_taken() {
         (DOCUMENT, "MAA=", "malformed"),
     ] {
         let evidence = json!({ "document": document, "rsa2048": rsa2048 });
-        assert_eq!(attest(&instances, &evidence, "key", here()).await, Err(reason), "{rsa2048:.40}");
+        assert_eq!(attest(&instances, &evidence, "key", HERE).await, Err(reason), "{rsa2048:.40}");
     }
     for evidence in [json!({}), json!({ "document": DOCUMENT }), json!({ "document": {}, "rsa2048": RSA2048 })] {
-        assert_eq!(attest(&instances, &evidence, "key", here()).await, Err("malformed"));
+        assert_eq!(attest(&instances, &evidence, "key", HERE).await, Err("malformed"));
     }
 }
 
@@ -134,7 +132,7 @@ fn no_byte_of_a_signature_matters_little() {
 async fn an_instance_comes_from_its_own_address_as_often_as_it_likes() {
     let instances = open(CERTIFICATE, ACCOUNT, false).unwrap();
     for key in ["key", "key", "another key after a restart"] {
-        assert!(attest(&instances, &evidence(), key, here()).await.is_ok());
+        assert!(attest(&instances, &evidence(), key, HERE).await.is_ok());
     }
     for source in [Some(IpAddr::from([10, 0, 0, 7])), None] {
         assert_eq!(attest(&instances, &evidence(), "key", source).await, Err("address"));
@@ -153,7 +151,7 @@ async fn behind_a_nat_an_instance_has_one_key() {
 #[tokio::test]
 async fn only_our_accounts_are_taken() {
     let instances = open(CERTIFICATE, "210987654321", false).unwrap();
-    assert_eq!(attest(&instances, &evidence(), "key", here()).await, Err("account"));
+    assert_eq!(attest(&instances, &evidence(), "key", HERE).await, Err("account"));
 }
 
 #[test]

@@ -7,10 +7,10 @@ use serde_json::{Value, json};
 use super::*;
 
 fn set(keys: &[Value]) -> Vec<Key> {
-    keys_of(json!({ "keys": keys })).unwrap()
+    keys_of(&json!({ "keys": keys })).unwrap()
 }
 
-fn keys_of(set: Value) -> Result<Vec<Key>, String> {
+fn keys_of(set: &Value) -> Result<Vec<Key>, String> {
     keys(set.to_string().as_bytes())
 }
 
@@ -107,17 +107,17 @@ fn a_token_has_one_form() {
 fn keys_for_other_purposes_are_left_out_and_no_key_is_an_error() {
     let mut encryption = Signing::new("one").jwk();
     encryption["use"] = json!("enc");
-    assert!(keys_of(json!({ "keys": [encryption] })).is_err());
+    assert!(keys_of(&json!({ "keys": [encryption] })).is_err());
     let mut other = Signing::new("one").jwk();
     other["alg"] = json!("ES384");
-    assert!(keys_of(json!({ "keys": [other] })).is_err());
+    assert!(keys_of(&json!({ "keys": [other] })).is_err());
     let mut short = Signing::new("one").jwk();
     short["x"] = json!("AAAA");
-    assert!(keys_of(json!({ "keys": [short, Signing::new("two").jwk()] })).unwrap().len() == 1);
-    assert!(keys_of(json!({ "keys": [{ "kty": "oct", "k": "AAAA" }] })).is_err(), "a secret is no public key");
-    assert!(keys_of(json!({ "keys": [] })).is_err());
-    assert!(keys_of(json!([])).is_err());
-    assert!(keys_of(json!({ "keys": vec![Signing::new("one").jwk(); MAX_KEYS + 1] })).is_err());
+    assert!(keys_of(&json!({ "keys": [short, Signing::new("two").jwk()] })).unwrap().len() == 1);
+    assert!(keys_of(&json!({ "keys": [{ "kty": "oct", "k": "AAAA" }] })).is_err(), "a secret is no public key");
+    assert!(keys_of(&json!({ "keys": [] })).is_err());
+    assert!(keys_of(&json!([])).is_err());
+    assert!(keys_of(&json!({ "keys": vec![Signing::new("one").jwk(); MAX_KEYS + 1] })).is_err());
 }
 
 /// RFC 7515, A.2 (RS256), and RFC 8037, A.4 (EdDSA): tokens and keys that others made.

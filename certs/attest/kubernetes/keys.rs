@@ -43,7 +43,7 @@ struct Known {
     asked: Option<Instant>,
 }
 
-/// What OpenID Connect Discovery 1.0, 3, answers, as far as it is needed.
+/// What `OpenID` Connect Discovery 1.0, 3, answers, as far as it is needed.
 #[derive(Deserialize)]
 struct Discovered {
     issuer: String,

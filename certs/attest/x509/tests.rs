@@ -11,6 +11,9 @@ use tempfile::TempDir;
 
 use super::*;
 
+/// Makes a leaf wrong.
+type Change = fn(&mut CertificateParams);
+
 /// A root of its own, in a directory with everything that it signs.
 struct Ca {
     directory: TempDir,
@@ -141,7 +144,7 @@ async fn a_certificate_without_its_key_proves_nothing() {
 async fn certificates_that_are_no_proof_of_a_workload_are_refused() {
     let ca = Ca::new("Corp");
     let key = KeyPair::generate().unwrap();
-    let cases: [(fn(&mut CertificateParams), &str); 6] = [
+    let cases: [(Change, &str); 6] = [
         (|params| params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth], "usage"),
         (|params| params.key_usages = vec![KeyUsagePurpose::KeyEncipherment], "usage"),
         (
@@ -149,8 +152,8 @@ async fn certificates_that_are_no_proof_of_a_workload_are_refused() {
             "leaf_is_ca",
         ),
         (|params| params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained), "leaf_is_ca"),
-        (|params| params.not_after = (SystemTime::now() - Duration::from_secs(60)).into(), "expired"),
-        (|params| params.not_before = (SystemTime::now() + Duration::from_secs(60)).into(), "not_yet_valid"),
+        (|params| params.not_after = (SystemTime::now() - Duration::from_mins(1)).into(), "expired"),
+        (|params| params.not_before = (SystemTime::now() + Duration::from_mins(1)).into(), "not_yet_valid"),
     ];
     for (change, reason) in cases {
         let mut params = leaf();

@@ -44,9 +44,9 @@ async fn ask(
     source: &str,
 ) -> Result<usize, &'static str> {
     let source = match source {
-        "any" => None,
-        "unknown" => Some(None),
-        address => Some(Some(address.parse().unwrap())),
+        "any" => Source::Hidden,
+        "unknown" => Source::Is(None),
+        address => Source::Is(Some(address.parse().unwrap())),
     };
     let regions = BTreeSet::from([Region::parse("eu-west-1").unwrap()]);
     let facts = facts(&Known(found), arn, caller, &regions, source).await;
