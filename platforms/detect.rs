@@ -24,7 +24,8 @@ impl Whereabouts {
             Platform::Nomad => nomad::read(because, surroundings),
             Platform::Vm => vm::read(because, surroundings),
         };
-        place.put("node.platform", Some(platform.as_str()), "node.platform");
+        let because = place.because.clone();
+        place.put("node.platform", Some(platform.as_str()), &because);
         vm::hostname(&mut place, surroundings);
         place
     }
