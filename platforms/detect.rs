@@ -14,7 +14,7 @@ impl Whereabouts {
     /// [`Whereabouts::unanswered`] says so.
     pub async fn find(named: Option<Platform>, surroundings: &dyn Surroundings) -> Self {
         let (platform, because) = match named {
-            Some(platform) => (platform, "node.platform says so".to_owned()),
+            Some(platform) => (platform, "it was named".to_owned()),
             None => guess(surroundings),
         };
         let mut place = match platform {
@@ -24,7 +24,8 @@ impl Whereabouts {
             Platform::Nomad => nomad::read(because, surroundings),
             Platform::Vm => vm::read(because, surroundings),
         };
-        place.put("node.platform", Some(platform.as_str()), "node.platform");
+        let because = place.because.clone();
+        place.put("node.platform", Some(platform.as_str()), &because);
         vm::hostname(&mut place, surroundings);
         place
     }
@@ -77,7 +78,7 @@ mod tests {
     #[tokio::test]
     async fn a_platform_that_is_named_is_asked_whatever_it_looks_like() {
         let place = Whereabouts::find(Some(Platform::Nomad), &scripted(&[POD])).await;
-        assert_eq!((place.platform, place.because.as_str()), (Platform::Nomad, "node.platform says so"));
+        assert_eq!((place.platform, place.because.as_str()), (Platform::Nomad, "it was named"));
         assert!(place.unanswered.is_some());
         assert_eq!(Whereabouts::find(None, &scripted(&[NOMAD])).await.value("node.platform"), Some("nomad"));
     }

@@ -68,23 +68,37 @@ pub(crate) fn hint(surroundings: &dyn Surroundings) -> Option<String> {
 pub(crate) async fn ask(because: String, surroundings: &dyn Surroundings) -> Whereabouts {
     let mut place = Whereabouts::new(Platform::Ec2, because);
     let answered = async {
-        let service = service(surroundings).map_err(|error| error.to_string())?;
+        // The limit of all of it ends a question first, and says more.
+        let service = service(surroundings, 2 * LIMIT)?;
         let token = token(&service).await?;
-        let text = service.get(DOCUMENT, &[token_header(&token)]).await.map_err(|error| error.to_string())?;
+        let text = service.get(DOCUMENT, &[token_header(&token)]).await?;
         let url = service.url(DOCUMENT);
-        let document: Document = json(&url, &text).map_err(|error| error.to_string())?;
-        Ok::<_, String>((url, document))
+        let document: Document = json(&url, &text)?;
+        Ok::<_, MetadataError>((url, document))
     };
     match timeout(LIMIT, answered).await {
         Ok(Ok((url, document))) => read(&mut place, &url, &document, surroundings),
-        Ok(Err(reason)) => place.silent(reason, &NAMES),
-        Err(_) => place.silent(hop(&format!("the instance metadata service said nothing in {LIMIT:?}")), &NAMES),
+        Ok(Err(error)) => silent(&mut place, error.to_string(), surroundings),
+        // Of all answers the token alone is sent with a hop limit: with 1 it never reaches a container.
+        Err(_) => {
+            let reason = format!(
+                "the instance metadata service said nothing in {LIMIT:?} (to a container it answers only if the instance's \
+                 metadata hop limit is 2 or more)"
+            );
+            silent(&mut place, reason, surroundings);
+        }
     }
     place
 }
 
-/// Returns where to ask.
-fn service(surroundings: &dyn Surroundings) -> Result<Service, MetadataError> {
+/// The kernel knows the address all the same.
+fn silent(place: &mut Whereabouts, reason: String, surroundings: &dyn Surroundings) {
+    place.put("node.address", surroundings.address().map(|address| address.to_string()), "the default route");
+    place.silent(reason, &NAMES);
+}
+
+/// Returns where to ask; `limit` is for one question.
+fn service(surroundings: &dyn Surroundings, limit: Duration) -> Result<Service, MetadataError> {
     let variable = |name: &str| surroundings.variable(name).filter(|value| !value.trim().is_empty());
     if variable("AWS_EC2_METADATA_DISABLED").is_some_and(|value| value.trim().eq_ignore_ascii_case("true")) {
         return Err(MetadataError::Malformed {
@@ -95,29 +109,22 @@ fn service(surroundings: &dyn Surroundings) -> Result<Service, MetadataError> {
     let is_ipv6 =
         variable("AWS_EC2_METADATA_SERVICE_ENDPOINT_MODE").is_some_and(|mode| mode.eq_ignore_ascii_case("ipv6"));
     let usual = || if is_ipv6 { IPV6 } else { IPV4 }.to_owned();
-    Service::parse(&variable("AWS_EC2_METADATA_SERVICE_ENDPOINT").unwrap_or_else(usual), LIMIT)
+    Service::parse(&variable("AWS_EC2_METADATA_SERVICE_ENDPOINT").unwrap_or_else(usual), limit)
 }
 
 /// Fetches a token.
-async fn token(service: &Service) -> Result<String, String> {
-    let header = ("x-aws-ec2-metadata-token-ttl-seconds", TOKEN_TTL);
-    match service.put("/latest/api/token", &[header]).await {
-        Ok(token) if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) => {
-            Err(format!("{} answered what is no token", service.url("/latest/api/token")))
-        }
-        Ok(token) => Ok(token),
-        // Of all answers the token alone is sent with a hop limit: in a container it is lost on the way.
-        Err(error @ MetadataError::Unreachable { .. }) => Err(hop(&error.to_string())),
-        Err(error) => Err(error.to_string()),
+async fn token(service: &Service) -> Result<String, MetadataError> {
+    const PATH: &str = "/latest/api/token";
+    let token = service.put(PATH, &[("x-aws-ec2-metadata-token-ttl-seconds", TOKEN_TTL)]).await?;
+    if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
+        let reason = "what it answered is no token".to_owned();
+        return Err(MetadataError::Malformed { url: service.url(PATH), reason });
     }
+    Ok(token)
 }
 
 fn token_header(token: &str) -> (&str, &str) {
     ("x-aws-ec2-metadata-token", token)
-}
-
-fn hop(what: &str) -> String {
-    format!("{what} (in a container the instance's metadata hop limit must be 2 at least)")
 }
 
 /// Reads the document.

@@ -49,7 +49,7 @@ impl Processors {
             found = Self { count: up(quota), bound: Bound::Quota(quota) };
         }
         match platform {
-            Some(cpus) if cpus > 0.0 && up(cpus) < found.count => {
+            Some(cpus) if cpus > 0.0 && up(cpus) <= found.count => {
                 Self { count: up(cpus), bound: Bound::Platform(cpus) }
             }
             _ => found,

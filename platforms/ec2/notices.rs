@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::Deserialize;
 
-use super::{service, token, token_header};
+use super::{LIMIT, service, token, token_header};
 use crate::metadata::{MetadataError, Service, json};
 use crate::surroundings::Surroundings;
 
@@ -59,7 +59,7 @@ pub struct Notices {
 impl Notices {
     /// Takes up where to ask; asks nothing yet.
     pub fn open(surroundings: &dyn Surroundings) -> Result<Self, MetadataError> {
-        Ok(Self { service: service(surroundings)?, token: None })
+        Ok(Self { service: service(surroundings, LIMIT)?, token: None })
     }
 
     /// Says whether this is a spot instance: no other is told anything.
@@ -67,7 +67,7 @@ impl Notices {
         Ok(self.ask(LIFE_CYCLE).await?.is_some_and(|text| text.trim() == "spot"))
     }
 
-    /// Returns the notices that stand now, the most urgent first. Takes 4 s at most; cancel-safe.
+    /// Returns the notices that stand now, the most urgent first. Each question takes 1 s at most; cancel-safe.
     pub async fn look(&mut self) -> Result<Vec<Notice>, MetadataError> {
         let mut found = Vec::new();
         for (kind, path) in [(NoticeKind::Interruption, INTERRUPTION), (NoticeKind::Rebalance, REBALANCE)] {
@@ -82,13 +82,13 @@ impl Notices {
     async fn ask(&mut self, path: &str) -> Result<Option<String>, MetadataError> {
         let held = match self.token.take() {
             Some(token) => token,
-            None => self.new_token().await?,
+            None => token(&self.service).await?,
         };
         let mut answer = self.service.get(path, &[token_header(&held)]).await;
         self.token = Some(held);
         if matches!(&answer, Err(MetadataError::Denied { status, .. }) if status.as_u16() == 401) {
             // It has expired: a token is good for six hours.
-            let fresh = self.new_token().await?;
+            let fresh = token(&self.service).await?;
             answer = self.service.get(path, &[token_header(&fresh)]).await;
             self.token = Some(fresh);
         }
@@ -97,11 +97,6 @@ impl Notices {
             Err(MetadataError::Denied { status, .. }) if status.as_u16() == 404 => Ok(None),
             Err(error) => Err(error),
         }
-    }
-
-    async fn new_token(&self) -> Result<String, MetadataError> {
-        let url = self.service.url("/latest/api/token");
-        token(&self.service).await.map_err(|reason| MetadataError::Unreachable { url, reason })
     }
 }
 

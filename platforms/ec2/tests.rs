@@ -39,7 +39,10 @@ async fn an_instance_is_asked_with_a_token() {
 async fn version_one_is_never_asked() {
     let instance = Instance::start();
     instance.refuse_tokens(403);
-    let place = ask("test".to_owned(), &at(&instance)).await;
+    let mut surroundings = at(&instance);
+    surroundings.0.insert("ADDRESS".to_owned(), "10.0.3.9".to_owned());
+    let place = ask("test".to_owned(), &surroundings).await;
+    assert_eq!(place.value("node.address"), Some("10.0.3.9"), "the kernel knows it all the same");
     assert!(place.unanswered.unwrap().ends_with("/latest/api/token answered 403 Forbidden"));
     assert_eq!(instance.server.requests(), ["PUT /latest/api/token"]);
 }
@@ -72,7 +75,7 @@ async fn who_switches_it_off_is_not_asked() {
 
 #[test]
 fn the_service_is_where_the_variables_of_aws_say() {
-    let url = |variables: &[(&str, &str)]| service(&scripted(variables)).unwrap().url("");
+    let url = |variables: &[(&str, &str)]| service(&scripted(variables), LIMIT).unwrap().url("");
     assert_eq!(url(&[]), IPV4);
     assert_eq!(url(&[("AWS_EC2_METADATA_SERVICE_ENDPOINT_MODE", "IPv6")]), IPV6);
     assert_eq!(url(&[("AWS_EC2_METADATA_SERVICE_ENDPOINT", "http://127.0.0.1:1/")]), "http://127.0.0.1:1");

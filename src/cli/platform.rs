@@ -96,7 +96,10 @@ impl Bounds {
         memory(self.memory, "the control group");
         memory(place.limits.memory, "the platform");
         table(&mut text, ["LIMIT", "VALUE", "FROM"], limits);
-        let missing = place.missing.iter().map(|(name, reason)| [name.clone(), reason.clone()]);
+        let missing = place.missing.iter().map(|(name, reason)| {
+            let is_told = place.unanswered.as_ref() == Some(reason);
+            [name.clone(), if is_told { "the platform does not answer".to_owned() } else { reason.clone() }]
+        });
         table(&mut text, ["NOT KNOWN", "BECAUSE"], missing.collect());
         text
     }

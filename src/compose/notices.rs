@@ -24,13 +24,14 @@ pub(super) async fn drain_on_notice(surroundings: Arc<dyn Surroundings>, status:
     let mut watch = Watch::default();
     loop {
         tick.tick().await;
-        let looked = match watch.is_spot {
-            true => notices.look().await,
-            false => match notices.are_given().await {
+        let looked = if watch.is_spot {
+            notices.look().await
+        } else {
+            match notices.are_given().await {
                 Ok(false) => return,
                 Ok(true) => notices.look().await,
                 Err(error) => Err(error),
-            },
+            }
         };
         if let Some(notice) = watch.news(looked, |kind| status.drains_on(kind)) {
             let Notice { kind, action, time } = notice;

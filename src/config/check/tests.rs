@@ -225,6 +225,7 @@ fn a_variable_that_sets_nothing_is_a_problem() {
         .variable("MESHLESS__NODE__WORKERS", "many")
         .variable("MESHLESS__NODE____ZONE", "a")
         .variable("MESHLESS_NODE_ZONE", "a")
+        .variable("MESHLESS_ECS_SERVICE", "web")
         .variable("MESHLESS_SERVICE_HOST", "10.0.0.1")
         .variable("MESHLESS_PORT_80_TCP", "tcp://10.0.0.1:80");
     assert_eq!(
