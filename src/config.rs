@@ -14,6 +14,7 @@
 mod actions;
 mod balance;
 mod breaker;
+mod ca;
 pub mod check;
 mod classify;
 mod discovery;
@@ -49,6 +50,7 @@ use crate::target::Expression;
 pub use actions::*;
 pub use balance::*;
 pub use breaker::Breaker;
+pub use ca::{Ca, CaLimits};
 pub use check::{Loaded, load, load_implied};
 pub use classify::{Classify, StatusWord, Statuses};
 pub use discovery::*;
@@ -83,6 +85,8 @@ pub struct Config {
     pub routes: Vec<Route>,
     /// Logical names in file order: the first match wins, after all routes.
     pub names: Vec<Rule>,
+    /// The authority of this process; `None`: there is none.
+    pub ca: Option<Ca>,
     /// What others find us by; `None`: we register nowhere.
     pub register: Option<Register>,
     /// Logs, metrics and traces.

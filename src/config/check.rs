@@ -2,6 +2,7 @@
 
 mod actions;
 mod balance;
+mod ca;
 mod discovery;
 mod health;
 mod listeners;
@@ -148,6 +149,7 @@ impl Check<'_> {
         let shutdown = process::shutdown(raw.shutdown.as_ref());
         let place = register::Place { node: &node, discovery: &discovery, listeners: &listeners, services: &services };
         let register = self.register(raw.register.as_ref(), raw, &place);
+        let ca = self.ca(raw.ca.as_ref(), &node);
         Some(Config {
             node,
             admin: admin?,
@@ -157,6 +159,7 @@ impl Check<'_> {
             listeners: listeners.into_iter().flatten().collect(),
             routes: routes.into_iter().flatten().collect(),
             names: names.into_iter().flatten().collect(),
+            ca,
             register,
             telemetry,
             shutdown,
