@@ -30,8 +30,6 @@ mod random;
 mod record;
 mod rotate;
 mod store;
-#[cfg(test)]
-mod testing;
 mod token;
 
 use std::fmt;
@@ -184,3 +182,6 @@ impl Denied {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

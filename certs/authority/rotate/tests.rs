@@ -1,6 +1,6 @@
 use super::*;
 use crate::authority::command::{Command, Reply, Secret};
-use crate::authority::testing::{Bench, DAY, HOUR, START, key};
+use crate::authority::tests::bench::{Bench, DAY, HOUR, START, key};
 use crate::authority::{OpenError, Options, init, make_root_key, read_root_key};
 use crate::{Identity, Verifier};
 
