@@ -32,7 +32,7 @@ const VICTIM: &str = "authority::tests::killed::the_one_that_is_killed";
 
 fn options() -> Options {
     let mut options =
-        Options { leaf_ttl: Duration::from_secs(60), intermediate_ttl: Duration::from_hours(24), ..Options::default() };
+        Options { leaf_ttl: Duration::from_mins(1), intermediate_ttl: Duration::from_hours(24), ..Options::default() };
     options.limits.per_identity = 1_000_000;
     options.limits.per_second = 1_000_000;
     options
