@@ -99,6 +99,11 @@ const RULES: &[Rule] = &[
             "fastrand::Rng::new",
         ],
         within: &[
+            "certs/authority/hierarchy.rs",
+            "certs/authority/hierarchy/",
+            "certs/authority/limits.rs",
+            "certs/authority/policy.rs",
+            "certs/authority/token.rs",
             "src/balance.rs",
             "src/balance/",
             "src/explain.rs",

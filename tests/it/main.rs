@@ -17,6 +17,7 @@
 )]
 
 mod architecture;
+mod authority;
 mod balance;
 mod cases;
 mod check;
