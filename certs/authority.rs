@@ -30,8 +30,6 @@ mod random;
 mod record;
 mod rotate;
 mod store;
-#[cfg(test)]
-mod testing;
 mod token;
 
 pub(crate) mod protocol;
@@ -187,3 +185,6 @@ impl Denied {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -15,6 +15,7 @@ mod actions;
 mod attestors;
 mod balance;
 mod breaker;
+mod ca;
 pub mod check;
 mod classify;
 mod discovery;
@@ -53,6 +54,7 @@ pub use actions::*;
 pub use attestors::*;
 pub use balance::*;
 pub use breaker::Breaker;
+pub use ca::{Ca, CaLimits};
 pub use check::{Loaded, load, load_implied};
 pub use classify::{Classify, StatusWord, Statuses};
 pub use discovery::*;
@@ -94,6 +96,8 @@ pub struct Config {
     pub attestors: Option<Attestors>,
     /// Who we are to be; `None`: nobody, and nothing is done that needs an identity.
     pub identity: Option<Identity>,
+    /// The authority of this process; `None`: there is none.
+    pub ca: Option<Ca>,
     /// What others find us by; `None`: we register nowhere.
     pub register: Option<Register>,
     /// Logs, metrics and traces.

@@ -31,6 +31,7 @@ const MOST_REASON: usize = 2048;
 
 /// One decision.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(clippy::struct_field_names, reason = "the fields are named as in the log")]
 pub(crate) struct Line {
     /// Counts lines, from 1.
     pub(crate) line: u64,
@@ -177,7 +178,7 @@ impl Log {
             .custom_flags(no_follow())
             .open(path)
             .map_err(failed)?;
-        sync(path.parent().unwrap_or(Path::new("."))).map_err(|error| changed(error.to_string()))?;
+        sync(path.parent().unwrap_or_else(|| Path::new("."))).map_err(|error| changed(error.to_string()))?;
         let bytes = file.metadata().map_err(failed)?.len();
         let mut log = Self { path: path.to_owned(), file, head, broken: false };
         if bytes < log.head.offset {

@@ -93,11 +93,11 @@ impl Desk {
         let hierarchy: Read<Hierarchy> =
             record::read(&store, HIERARCHY)?.ok_or_else(|| unreadable("it has no hierarchy".to_owned()))?;
         let trust_domain = hierarchy.value.trust_domain().map_err(|error| unreadable(error.to_string()))?;
-        let head: Read<Head> =
+        let known: Read<Head> =
             record::read(&store, AUDIT)?.ok_or_else(|| unreadable("it knows of no audit log".to_owned()))?;
-        let log = Log::open(&directory.join(AUDIT_FILE), head.value.clone())?;
-        let mut audit_version = head.version;
-        if *log.head() != head.value {
+        let log = Log::open(&directory.join(AUDIT_FILE), known.value.clone())?;
+        let mut audit_version = known.version;
+        if *log.head() != known.value {
             // The crash was between the line and the database: nobody was told, but the line stays.
             audit_version = store.commit(&[record::put(AUDIT, log.head(), audit_version)?])?;
             tracing::warn!(
@@ -105,15 +105,15 @@ impl Desk {
                 "The audit log was one line ahead of the database; what that line says was not answered."
             );
         }
-        let issuing = record::read(&store, ISSUING)?.unwrap_or(Read { value: Issuing::default(), version: 0 });
+        let issuing = record::read(&store, ISSUING)?.unwrap_or_else(|| Read { value: Issuing::default(), version: 0 });
         let restored = record::read(&store, RESTORED)?.map(|read: Read<u64>| read.value);
         let entries = record::list(&store, ENTRIES)?.into_iter().map(|(_, entry)| entry).collect();
         seal(&store, &options)?;
         let signer = signer(&store, &hierarchy.value, &options)?;
         let bundle = ArcSwap::from_pointee(bundle(&trust_domain, &hierarchy.value));
         let throttle = Throttle::new(options.limits);
-        let held = Held { hierarchy, issuing, restored, entries, signer, throttle, log, audit_version, pruned: 0 };
-        let held = Mutex::new(held);
+        let state = Held { hierarchy, issuing, restored, entries, signer, throttle, log, audit_version, pruned: 0 };
+        let held = Mutex::new(state);
         Ok(Self { directory: directory.to_owned(), trust_domain, options, store: Box::new(store), bundle, held })
     }
 
@@ -148,12 +148,12 @@ impl Desk {
         mut changes: Vec<Change>,
         now: SystemTime,
     ) -> Result<u64, Denied> {
-        let head = held.log.append(line, seconds(now)).map_err(|error| not_written(&error))?;
-        let put = record::put(AUDIT, &head, held.audit_version).map_err(|error| not_stored(&error))?;
+        let end = held.log.append(line, seconds(now)).map_err(|error| not_written(&error))?;
+        let put = record::put(AUDIT, &end, held.audit_version).map_err(|error| not_stored(&error))?;
         changes.push(put);
         match self.store.commit(&changes) {
             Ok(version) => {
-                held.log.settle(head);
+                held.log.settle(end);
                 held.audit_version = version;
                 Ok(version)
             }

@@ -131,7 +131,7 @@ pub(crate) fn write_new(path: &Path, bytes: &[u8]) -> Result<(), DirectoryError>
         .open(path)
         .map_err(failed)?;
     file.write_all(bytes).and_then(|()| file.sync_all()).map_err(failed)?;
-    sync(path.parent().unwrap_or(Path::new(".")))
+    sync(path.parent().unwrap_or_else(|| Path::new(".")))
 }
 
 /// Writes a file of mode 0600 at once: a reader sees all of it or nothing. It must not be there yet.
@@ -151,7 +151,7 @@ pub(crate) fn finish(unfinished: &Path, path: &Path) -> Result<(), DirectoryErro
     fs::remove_file(unfinished).map_err(failed)?;
     linked?;
     let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-    sync(directory.unwrap_or(Path::new(".")))
+    sync(directory.unwrap_or_else(|| Path::new(".")))
 }
 
 /// Waits until the names in a directory are on the disk.

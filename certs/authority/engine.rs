@@ -148,13 +148,13 @@ impl Issuer for Authority {
     }
 
     fn challenge(&self, key: &str) -> Challenge {
-        let nonce = match self.nonces.lock().map(|nonces| nonces.make(key, self.desk.now())) {
-            Ok(Ok(nonce)) => nonce,
-            // An empty one is never taken.
-            _ => {
-                tracing::error!("No challenge can be made: the system gives no random numbers.");
-                String::new()
-            }
+        let made = self.nonces.lock().map(|nonces| nonces.make(key, self.desk.now()));
+        let nonce = if let Ok(Ok(nonce)) = made {
+            nonce
+        } else {
+            tracing::error!("No challenge can be made: the system gives no random numbers.");
+            // It is never taken.
+            String::new()
         };
         Challenge { authority: self.desk.trust_domain().to_string(), nonce, key: key.to_owned() }
     }

@@ -380,7 +380,7 @@ impl Control {
         self.metrics.version(self.version);
     }
 
-    /// `[node]` and `[admin]` are read at the start; a change is told, not taken.
+    /// `[node]`, `[admin]` and `[ca]` are read at the start; a change is told, not taken.
     fn keep_what_needs_a_restart(&self, config: &mut Config) -> Vec<String> {
         let Some(running) = &self.running else { return Vec::new() };
         let mut pending = Vec::new();
@@ -391,6 +391,10 @@ impl Control {
         if config.admin != running.admin {
             pending.push("admin".to_owned());
             config.admin = running.admin.clone();
+        }
+        if config.ca != running.ca {
+            pending.push("ca".to_owned());
+            config.ca = running.ca.clone();
         }
         if config.telemetry.access_log != running.telemetry.access_log {
             pending.push("telemetry.access_log".to_owned());

@@ -4,6 +4,7 @@ mod actions;
 mod allow;
 mod attestors;
 mod balance;
+mod ca;
 mod discovery;
 mod health;
 mod identity;
@@ -155,6 +156,7 @@ impl Check<'_> {
         let shutdown = process::shutdown(raw.shutdown.as_ref());
         let place = register::Place { node: &node, discovery: &discovery, listeners: &listeners, services: &services };
         let register = self.register(raw.register.as_ref(), raw, &place);
+        let ca = self.ca(raw.ca.as_ref(), &node);
         Some(Config {
             node,
             admin: admin?,
@@ -166,6 +168,7 @@ impl Check<'_> {
             names: names.into_iter().flatten().collect(),
             attestors,
             identity,
+            ca,
             register,
             telemetry,
             shutdown,

@@ -60,7 +60,6 @@ pub struct Raw {
     /// What decides where requests go; the first match wins.
     pub routes: Vec<Route>,
     /// A certificate authority inside this process.
-    #[schemars(extend("x-later" = true))]
     pub ca: Option<Ca>,
     /// The identity of this workload.
     pub identity: Option<Identity>,

@@ -106,6 +106,11 @@ const RULES: &[Rule] = &[
         within: &[
             "src/authorize.rs",
             "src/authorize/",
+            "certs/authority/hierarchy.rs",
+            "certs/authority/hierarchy/",
+            "certs/authority/limits.rs",
+            "certs/authority/policy.rs",
+            "certs/authority/token.rs",
             "src/balance.rs",
             "src/balance/",
             "src/explain.rs",

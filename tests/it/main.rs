@@ -19,6 +19,7 @@
 mod architecture;
 #[cfg(feature = "ecs")]
 mod attest;
+mod authority;
 mod authorize;
 mod balance;
 mod cases;

@@ -6,7 +6,7 @@ use crate::MAX_CHAIN;
 use crate::attest::Attested;
 use crate::authority::clock::at;
 use crate::authority::random::hash;
-use crate::authority::testing::{Bench, START, key, request, rule};
+use crate::authority::tests::bench::{Bench, START, key, request, rule};
 
 /// Takes evidence that names the challenge and an account.
 #[derive(Debug)]

@@ -31,7 +31,7 @@ impl Desk {
             Claim::Token(text) => self.by_token(held, asked, &text, now),
             Claim::Renewal(chain) => {
                 let verifier = Verifier::new(&self.bundle()).map_err(|why| unavailable(&why))?;
-                let leaf = verifier.verify(&chain, now).map_err(not_proved)?;
+                let leaf = verifier.verify(&chain, now).map_err(|refused| not_proved(&refused))?;
                 asked_for(asked, &leaf.id)?;
                 self.by_renewal(held, &leaf.serial, leaf.id)
             }
@@ -121,7 +121,7 @@ fn asked_for(asked: &Asked, id: &SpiffeId) -> Result<(), Denied> {
     }
 }
 
-fn not_proved(refused: Refused) -> No {
+fn not_proved(refused: &Refused) -> No {
     No { denied: Denied::NotProved { reason: refused.label() }, detail: Some(refused.to_string()) }
 }
 

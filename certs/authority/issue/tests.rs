@@ -3,7 +3,7 @@ use rcgen::PublicKeyData as _;
 use super::*;
 use crate::Verifier;
 use crate::authority::command::Command;
-use crate::authority::testing::{Bench, DAY, HOUR, START, claim_of, evidence, key, rule};
+use crate::authority::tests::bench::{Bench, DAY, HOUR, START, claim_of, evidence, key, rule};
 
 const API: [(&str, &str); 2] = [("namespace", "default"), ("service_account", "api")];
 
@@ -54,7 +54,7 @@ fn nobody_but_the_authority_gets_its_identity() {
     for id in ["/meshless/ca", "/svc/a/b", "spiffe://other.org/svc/a", "svc"] {
         let csr = base64::Engine::encode(
             &base64::engine::general_purpose::STANDARD,
-            crate::authority::testing::request(&key()),
+            crate::authority::tests::bench::request(&key()),
         );
         let refusal = bench.execute(Command::Issue { csr, id: id.to_owned() }).unwrap_err();
         assert_eq!(refusal.kind, crate::authority::command::RefusalKind::Wrong, "{id}");
@@ -281,4 +281,31 @@ fn refusals_beyond_the_limit_are_not_written() {
     assert_eq!(denied(bench.evidence(&key(), &[("namespace", "x")])), (429, "throttled"));
     assert_eq!(bench.verify(), 50);
     bench.embedded(&key(), "web").unwrap();
+}
+
+#[test]
+fn a_line_that_a_crash_left_ahead_of_the_database_is_taken_over() {
+    let mut bench = bench();
+    bench.embedded(&key(), "web").unwrap();
+    bench.desk().held().unwrap().log.append(Line::new("issued").because("nobody was told"), START).unwrap();
+    bench.open();
+    assert_eq!(bench.verify(), 2);
+    bench.embedded(&key(), "web").unwrap();
+    bench.open();
+    assert_eq!((bench.verify(), bench.status().issued), (3, 2));
+}
+
+#[test]
+fn a_log_that_was_changed_while_nobody_looked_is_not_opened() {
+    use crate::authority::OpenError;
+    let mut bench = bench();
+    bench.embedded(&key(), "web").unwrap();
+    bench.desk = None;
+    let path = bench.path("ca/audit.log");
+    let text = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, text.replace("/svc/web", "/svc/wib")).unwrap();
+    let error = Desk::open(&bench.directory(), bench.options.clone()).unwrap_err();
+    assert!(matches!(&error, OpenError::Audit(why) if why.contains("line 1 is not the one")), "{error}");
+    std::fs::write(&path, text).unwrap();
+    bench.open();
 }

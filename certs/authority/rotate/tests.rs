@@ -1,6 +1,8 @@
+use std::os::unix::fs::PermissionsExt as _;
+
 use super::*;
 use crate::authority::command::{Command, Reply, Secret};
-use crate::authority::testing::{Bench, DAY, HOUR, START, key};
+use crate::authority::tests::bench::{Bench, DAY, HOUR, START, key};
 use crate::authority::{OpenError, Options, init, make_root_key, read_root_key};
 use crate::{Identity, Verifier};
 
@@ -199,7 +201,6 @@ fn there_is_one_root_and_never_another_by_accident() {
 
     std::fs::rename(bench.path("ca/ca.redb"), bench.path("taken")).unwrap();
     std::fs::write(bench.path("ca/audit.log"), b"").unwrap();
-    use std::os::unix::fs::PermissionsExt as _;
     std::fs::set_permissions(bench.path("ca/audit.log"), std::fs::Permissions::from_mode(0o600)).unwrap();
     let error = open(&bench, "ca");
     assert!(matches!(error, OpenError::Torn { .. }) && error.to_string().contains("restore a backup"), "{error}");

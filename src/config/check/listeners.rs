@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use super::Check;
 use super::targets::May;
-use crate::config::problem::{At, Path};
+use crate::config::problem::{At, Path, Step};
 use crate::config::units::Size;
 use crate::config::{
     Admin, ControlFrames, ListenAddress, Listener, ListenerLimits, ListenerProtocol, ListenerTls, raw,
@@ -15,7 +15,8 @@ impl Check<'_> {
     /// Checks every listener; one that is wrong is `None`, so that the others keep their positions.
     pub(super) fn listeners(&mut self, raw: &[raw::Listener]) -> Vec<Option<Listener>> {
         let root = Path::default().key("listeners");
-        if raw.is_empty() {
+        // An authority can be all that a file is for (`meshless ca`).
+        if raw.is_empty() && self.tree.child(&Step::Key("ca".to_owned())).is_none() {
             self.missing(&root, "there is no listener; add [[listeners]] with `listen = \"127.0.0.1:4140\"`");
         }
         let mut names: BTreeMap<String, usize> = BTreeMap::new();

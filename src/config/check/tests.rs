@@ -405,6 +405,19 @@ ttl = "10s"
 deregister_after = "2m"
 wait = "1s"
 check = { by = "gateway", type = "http", address = "127.0.0.1:8080", path = "/healthz", host = "app", status = "200-299", interval = "1s", timeout = "500ms", healthy = 1, unhealthy = 2 }
+[ca]
+listen = "0.0.0.0:8443"
+state_dir = "/s/ca"
+leaf_ttl = "1h"
+intermediate_ttl = "30d"
+passphrase_file = "/run/credentials/meshless/ca"
+limits = { per_second = 5, per_identity = 2, handshakes = 20 }
+allow = [
+  { attestor = "kubernetes", cluster = "main", namespace = "default", service_account = "api", id = "/svc/api" },
+  { attestor = "aws-iam", account = "123456789012", role = "arn:aws:iam::123456789012:role/web", cluster = "prod", service = "web", family = "web", id = "/svc/web" },
+  { attestor = "ec2", account = "123456789012", region = "eu-west-1", instance = "i-1", image = "ami-1", id = "/svc/db" },
+  { attestor = "x509", roots = "old", common_name = "web", dns = "web.example.org", uri = "urn:web", id = "/svc/web" },
+]
 [telemetry]
 access_log = "text"
 traces = { otlp = "https://otlp.example.com/base", sample = "2.5%", headers = { x-key = "k" }, service_name = "edge", ca = "/ca" }
@@ -521,6 +534,8 @@ fn the_whole_shape_that_this_build_has_is_taken() {
             "ttl": "10s", "deregister_after": "2m", "wait": "1s",
         })
     );
+    assert_eq!(view["ca"]["intermediate_ttl"], "720h");
+    assert_eq!(view["ca"]["allow"][2], "ec2 account=123456789012 image=ami-1 instance=i-1 region=eu-west-1 → /svc/db");
     assert_eq!(view["routes"][0]["timeout"], "1s");
     assert_eq!(
         view["telemetry"]["traces"],
@@ -547,8 +562,6 @@ fn the_whole_shape_that_this_build_has_is_taken() {
 fn what_is_not_built_yet_says_so() {
     let given = around(
         r#"
-[ca]
-
 [discovery.static]
 [discovery.other]
 [services.a]
@@ -562,11 +575,10 @@ transparent = true
     assert_eq!(
         given.problems(),
         "\
-c.toml:2:2: error: ca: not in this build yet; remove it
-c.toml:4:12: error: discovery.static: `static` is always there and has no keys; remove the table
-c.toml:5:12: error: discovery.other.type: missing: the table's name is not a type; write `type = \"file\"`
-c.toml:7:9: error: services.a.from: the backend `ecs` needs a table: add [discovery.ecs]
-c.toml:11:1: error: listeners[0].transparent: not in this build yet; remove it"
+c.toml:2:12: error: discovery.static: `static` is always there and has no keys; remove the table
+c.toml:3:12: error: discovery.other.type: missing: the table's name is not a type; write `type = \"file\"`
+c.toml:5:9: error: services.a.from: the backend `ecs` needs a table: add [discovery.ecs]
+c.toml:9:1: error: listeners[0].transparent: not in this build yet; remove it"
     );
 }
 
@@ -777,6 +789,44 @@ fn hosts_and_paths_that_match_nothing_are_refused() {
     for path in ["/", "/a", "/a/", "/a/*", "/*", "/%20"] {
         assert!(given(&format!("path = \"{path}\"")).is_ok(), "{path}");
     }
+}
+
+#[test]
+fn an_authority_is_checked_and_needs_no_listener() {
+    let given = toml(
+        r#"[ca]
+listen = "8443"
+leaf_ttl = "2s"
+intermediate_ttl = "91d"
+limits = { per_second = 0 }
+allow = [
+  { attestor = "kubernetes", account = "1", id = "/svc/a" },
+  { attestor = "ec2", id = "/svc/a" },
+  { attestor = "ec2", account = "1", id = "/other/a" },
+  { attestor = "ec2", account = "1", id = "/svc/{namespace}" },
+  { namespace = "default" },
+]
+"#,
+    );
+    let problems = given.problems();
+    for expected in [
+        "ca.listen: expected an IP address and a port",
+        "ca.leaf_ttl: expected a time from 5s to 24h",
+        "ca.intermediate_ttl: expected at least four times",
+        "ca.limits.per_second: ",
+        "ca.allow[0].account: `kubernetes` does not prove this; it proves cluster, namespace, service_account",
+        "ca.allow[1]: the rule selects nothing",
+        "ca.allow[2].id: `/other/a` is no identity of a service",
+        "ca.allow[3].id: `ec2` does not prove `namespace`",
+        "ca.allow[4].attestor: missing",
+        "ca.allow[4].id: missing",
+    ] {
+        assert!(problems.contains(expected), "{expected} is not in\n{problems}");
+    }
+    assert_eq!(problems.lines().count(), 10, "{problems}");
+    let config = toml("[node]\nstate_dir = \"/s\"\n[ca]\n").config();
+    let ca = config.ca.unwrap();
+    assert_eq!((ca.state_dir, ca.limits.handshakes, config.listeners.len()), (PathBuf::from("/s/ca"), 200, 0));
 }
 
 #[test]

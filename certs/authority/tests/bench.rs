@@ -7,15 +7,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use rcgen::{CertificateParams, KeyPair};
 use rustls::pki_types::CertificateDer;
 
-use super::clock::at;
-use super::command::{Command, Refusal, Reply};
-use super::csr::Csr;
-use super::desk::Desk;
-use super::issue::{Asked, Claim};
-use super::options::Options;
-use super::policy::Rule;
-use super::{Denied, Issued, init};
 use crate::attest::{Attested, Method};
+use crate::authority::clock::at;
+use crate::authority::command::{Command, Refusal, Reply};
+use crate::authority::csr::Csr;
+use crate::authority::desk::Desk;
+use crate::authority::issue::{Asked, Claim};
+use crate::authority::options::Options;
+use crate::authority::policy::Rule;
+use crate::authority::{Denied, Issued, init};
 
 /// When tests begin.
 pub(crate) const START: u64 = 1_800_000_000;
@@ -137,7 +137,7 @@ impl Bench {
         }
     }
 
-    pub(crate) fn status(&self) -> super::command::Status {
+    pub(crate) fn status(&self) -> crate::authority::command::Status {
         match self.execute(Command::Status).unwrap() {
             Reply::Status(status) => *status,
             other => panic!("{other:?}"),

@@ -1,0 +1,5 @@
+//! An authority for tests, and tests of the whole of it.
+
+pub(crate) mod bench;
+mod killed;
+mod measure;
