@@ -1,7 +1,40 @@
 //! The authority: who gets which identity, and for how long.
+//!
+//! ```text
+//! Request, Proof ─► attestors ─► facts ─► policy ─► limits ─► (token burnt) ─► signature ─► audit line ─► store ─► Issued
+//! Command ────────────────────────────────────────────────────────────────────────────────► audit line ─► store ─► Reply
+//! ```
+//!
+//! [`Issuer`] is what others see; [`Authority`] is the one that keeps its state in a directory of this machine, and
+//! [`Desk`] that directory for commands alone.
 
+mod audit;
+mod backup;
+mod certificate;
+mod clock;
+pub mod command;
+mod csr;
+mod desk;
+mod directory;
+mod engine;
+mod execute;
+mod hierarchy;
+mod issue;
+mod keys;
+mod limits;
+mod nonce;
+mod open;
+mod options;
+mod policy;
 pub(crate) mod protocol;
+mod random;
+mod record;
+mod rotate;
 pub mod server;
+mod store;
+#[cfg(test)]
+mod testing;
+mod token;
 
 use std::fmt;
 use std::net::IpAddr;
@@ -13,6 +46,23 @@ use rustls::pki_types::CertificateDer;
 
 use crate::attest::{Challenge, Method};
 use crate::{Identity, SpiffeId, TrustBundle};
+
+pub use audit::Broken;
+pub use backup::{Restored, backup_bytes, restore};
+pub use desk::Desk;
+pub use directory::{DirectoryError, SOCKET, publish};
+pub use engine::Authority;
+pub use execute::request_of;
+pub use keys::{KeyError, Passphrase, SHORTEST_PASSPHRASE};
+pub use limits::Limits;
+pub use open::{Made, OpenError, ROOT_CERTIFICATE, ROOT_KEY, init, make_root_key, read_root_key};
+pub use options::{
+    Clock, DEFAULT_INTERMEDIATE, DEFAULT_LEAF, LEAVES, LONGEST_INTERMEDIATE, LONGEST_LEAF, Options, OptionsError,
+    SHORTEST_LEAF,
+};
+pub use policy::{Rule, RuleError};
+pub use record::{Blocked, Entry};
+pub use token::{Cidr, CidrError, DEFAULT_TTL, LONGEST_TTL, Token};
 
 /// What the authority does for those who ask: the server speaks it to the network, a gateway with `[ca]` calls it.
 #[async_trait]
