@@ -78,8 +78,8 @@ pub(crate) fn issuer(der: &[u8]) -> Result<(), Refused> {
     key(certificate.public_key())
 }
 
-/// Returns when a certificate begins and ends to be valid.
-pub(crate) fn validity(der: &[u8]) -> Result<(SystemTime, SystemTime), Refused> {
+/// Returns when a certificate begins and ends to be valid; a leaf or an authority's.
+pub fn validity(der: &[u8]) -> Result<(SystemTime, SystemTime), Refused> {
     let certificate = parse(der)?;
     let validity = certificate.validity();
     Ok((time(validity.not_before.timestamp()), time(validity.not_after.timestamp())))

@@ -72,8 +72,7 @@ fn fill(version: &Path, identity: &Identity) -> Result<(), WriteError> {
         [("chain.pem", chain.as_str(), 0o644), ("key.pem", key.as_str(), 0o600), ("bundle.pem", bundle.as_str(), 0o644)]
     {
         let path = version.join(name);
-        let mut file =
-            OpenOptions::new().write(true).create_new(true).mode(mode).open(&path).map_err(at(&path))?;
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&path).map_err(at(&path))?;
         file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(at(&path))?;
     }
     sync(version)
@@ -197,8 +196,12 @@ mod tests {
         let identities = [identity("web"), identity("api")];
         write(folder.path(), &identities[0]).unwrap();
         let parts = |identity: &Identity| {
-            [pem::encode_chain(identity.chain()), pem::encode("PRIVATE KEY", identity.key()), identity.bundle().to_pem()]
-                .map(String::into_bytes)
+            [
+                pem::encode_chain(identity.chain()),
+                pem::encode("PRIVATE KEY", identity.key()),
+                identity.bundle().to_pem(),
+            ]
+            .map(String::into_bytes)
         };
         let whole = identities.each_ref().map(parts);
         let stop = AtomicBool::new(false);

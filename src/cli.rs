@@ -3,6 +3,7 @@
 //! A subcommand is a struct of its arguments with `run(self) -> Exit`. It prints; what it prints about comes from the
 //! library, which does not.
 
+mod ca;
 mod check;
 mod demo;
 mod doctor;
@@ -31,6 +32,7 @@ struct Command {
 
 #[derive(Debug, Subcommand)]
 enum Subcommands {
+    Ca(ca::Ca),
     Check(check::Check),
     Demo(demo::Demo),
     Doctor(doctor::Doctor),
@@ -69,6 +71,7 @@ impl From<Exit> for ExitCode {
 pub(crate) fn main() -> ExitCode {
     match Command::try_parse() {
         Ok(command) => match command.subcommand {
+            Subcommands::Ca(ca) => ca.run().into(),
             Subcommands::Check(check) => check.run().into(),
             Subcommands::Demo(demo) => demo.run().into(),
             Subcommands::Doctor(doctor) => doctor.run().into(),

@@ -3,6 +3,7 @@
 //! One task owns what changes (configuration, followed targets, listeners) and is told of everything by messages, so no
 //! lock guards it. It publishes a `Table` for the data path and a status for the admin interface.
 
+mod authority;
 mod control;
 mod demand;
 mod examine;
@@ -22,6 +23,7 @@ mod traces;
 mod watch;
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -48,6 +50,7 @@ use crate::upstream::Table;
 use crate::upstream::live::Wanted;
 use crate::worker;
 
+pub use authority::AuthorityAlone;
 use control::Control;
 pub(crate) use control::Event;
 pub use examine::{Examination, implied_backends};
@@ -109,6 +112,7 @@ pub struct Gateway {
     ended: Option<oneshot::Receiver<()>>,
     access_log: Option<(AccessLog, std::thread::JoinHandle<()>)>,
     status: Arc<Status>,
+    authority: Option<authority::Served>,
     /// Where the admin interface listens.
     pub admin: ListenAddress,
     /// Where `/live /ready /metrics` alone are served.
@@ -154,7 +158,12 @@ impl Gateway {
         let terms = Terms::new(mesh.clone());
         let workers =
             start_workers(&loaded.config, &table, &telemetry, epoch, &held_failed, &wanted, &pressure, &terms)?;
-        let identities = Identities::new(mesh.clone(), metrics.identity(), fastrand::u64(..));
+        let ca = loaded.config.ca.as_ref().map(|ca| authority::start(ca, &registry)).transpose()?;
+        let around = identity::Surroundings {
+            authority: ca.as_ref().map(|ca| ca.issuer().clone()),
+            state_dir: loaded.config.node.state_dir.clone(),
+        };
+        let identities = Identities::new(mesh.clone(), metrics.identity(), fastrand::u64(..), around);
         let status = Arc::new(Status::new(table.clone(), events.clone(), epoch, identities.standing().clone()));
         let admin_listener = AdminListener::bind(&loaded.config.admin.listen, Access::Full)?;
         let admin_address = admin_listener.address()?;
@@ -228,6 +237,7 @@ impl Gateway {
             ended: Some(ended),
             access_log,
             status,
+            authority: ca,
             admin: admin_address,
             probes: probes_address,
             warnings,
@@ -237,6 +247,11 @@ impl Gateway {
     /// Returns where the listeners listen, by name, with the ports that the kernel gave.
     pub fn addresses(&self) -> BTreeMap<String, ListenAddress> {
         self.status.addresses()
+    }
+
+    /// Returns where the authority of this process serves the network, with the port that the kernel gave.
+    pub fn authority(&self) -> Option<SocketAddr> {
+        self.authority.as_ref()?.address()
     }
 
     /// Reads the configuration again, as SIGHUP does. Does not wait; `/config` and the log say how it went.
@@ -268,6 +283,8 @@ impl Gateway {
         if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_timeout(Duration::from_millis(200));
         }
+        // Others renew by it while this gateway drains, so it goes last.
+        self.authority = None;
         if let Some((log, writer)) = self.access_log.take() {
             log.close();
             let deadline = std::time::Instant::now() + LOG_CLOSE;

@@ -14,6 +14,7 @@
 mod actions;
 mod balance;
 mod breaker;
+mod ca;
 pub mod check;
 mod classify;
 mod discovery;
@@ -50,6 +51,7 @@ use crate::target::Expression;
 pub use actions::*;
 pub use balance::*;
 pub use breaker::Breaker;
+pub use ca::{Ca, CaLimits};
 pub use check::{Loaded, load, load_implied};
 pub use classify::{Classify, StatusWord, Statuses};
 pub use discovery::*;
@@ -87,6 +89,8 @@ pub struct Config {
     pub names: Vec<Rule>,
     /// Who we are to be; `None`: nobody, and nothing is done that needs an identity.
     pub identity: Option<Identity>,
+    /// The authority of this process; `None`: it has none.
+    pub ca: Option<Ca>,
     /// What others find us by; `None`: we register nowhere.
     pub register: Option<Register>,
     /// Logs, metrics and traces.

@@ -392,6 +392,10 @@ impl Control {
             pending.push("admin".to_owned());
             config.admin = running.admin.clone();
         }
+        if config.ca != running.ca {
+            pending.push("ca".to_owned());
+            config.ca = running.ca.clone();
+        }
         if config.telemetry.access_log != running.telemetry.access_log {
             pending.push("telemetry.access_log".to_owned());
             config.telemetry.access_log = running.telemetry.access_log;

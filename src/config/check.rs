@@ -3,6 +3,7 @@
 mod actions;
 mod allow;
 mod balance;
+mod ca;
 mod discovery;
 mod health;
 mod identity;
@@ -140,6 +141,7 @@ impl Check<'_> {
         let root = Path::default();
         let defaults = self.policies(raw.defaults.as_ref(), &super::Policies::default(), &root.key("defaults"));
         let identity = self.identity(raw, &node);
+        let ca = self.ca(raw, &node);
         let services = self.services(&raw.services, &defaults, identity.as_ref());
         let listeners = self.listeners(&raw.listeners);
         let routes = self.routes(&raw.routes);
@@ -163,6 +165,7 @@ impl Check<'_> {
             routes: routes.into_iter().flatten().collect(),
             names: names.into_iter().flatten().collect(),
             identity,
+            ca,
             register,
             telemetry,
             shutdown,

@@ -57,8 +57,7 @@ pub struct Raw {
     pub listeners: Vec<Listener>,
     /// What decides where requests go; the first match wins.
     pub routes: Vec<Route>,
-    /// A certificate authority inside this process.
-    #[schemars(extend("x-later" = true))]
+    /// A certificate authority inside this process, or alone by `meshless ca serve`.
     pub ca: Option<Ca>,
     /// The identity of this workload.
     pub identity: Option<Identity>,
