@@ -26,14 +26,13 @@ mod nonce;
 mod open;
 mod options;
 mod policy;
+pub(crate) mod protocol;
 mod random;
 mod record;
 mod rotate;
+pub mod server;
 mod store;
 mod token;
-
-pub(crate) mod protocol;
-pub mod server;
 
 use std::fmt;
 use std::net::IpAddr;

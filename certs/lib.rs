@@ -37,7 +37,7 @@ pub use pem::{Anchors, KeyFiles};
 pub use provider::provider;
 pub use refused::{Part, Refused, refusal};
 pub use spiffe::{MAX_ID, MAX_TRUST_DOMAIN, SpiffeError, SpiffeId, TrustDomain};
-pub use svid::{Leaf, leaf};
+pub use svid::{Leaf, leaf, validity};
 pub use tls::{Server, client, server};
 pub use verify::{MAX_CHAIN, Verifier};
 pub use write::{FILES, WriteError, write};

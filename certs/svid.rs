@@ -152,8 +152,8 @@ pub(crate) fn intermediate(der: &[u8], trust_domain: &str) -> Result<(), Refused
     }
 }
 
-/// Returns when a certificate begins and ends to be valid.
-pub(crate) fn validity(der: &[u8], part: Part) -> Result<(SystemTime, SystemTime), Refused> {
+/// Returns when a certificate begins and ends to be valid; `part` says in the error which one it is.
+pub fn validity(der: &[u8], part: Part) -> Result<(SystemTime, SystemTime), Refused> {
     validity_of(&parse(der)?, part)
 }
 

@@ -17,7 +17,7 @@ pub mod summary;
 mod view;
 
 pub use explain::path as explain_path;
-pub use listen::{Access, AdminListener, BindError};
+pub use listen::{Access, AdminListener, BindError, SocketFile, bind_private};
 pub use server::serve;
 pub use view::{
     ConfigView, EjectionView, EndpointState, EndpointView, IdentityView, ListenerView, PlaintextView, Readiness,

@@ -4,6 +4,7 @@
 //! lock guards it. It publishes a `Table` for the data path and a status for the admin interface.
 
 mod attestors;
+mod authority;
 mod control;
 mod demand;
 mod examine;
@@ -26,6 +27,7 @@ mod traces;
 mod watch;
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -52,7 +54,7 @@ use crate::upstream::Table;
 use crate::upstream::live::Wanted;
 use crate::worker;
 
-pub use attestors::attestors;
+pub use authority::AuthorityAlone;
 use control::Control;
 pub(crate) use control::Event;
 pub use examine::{Examination, implied_backends};
@@ -61,7 +63,6 @@ use identity::Identities;
 pub use lookup::{Lookup, LookupError, Watched};
 pub use offline::{Offline, OfflineError};
 pub use place::{locate, processors};
-pub use provers::prover;
 use status::Status;
 
 /// Longest that an access log whose reader hangs may hold up the end.
@@ -124,6 +125,7 @@ pub struct Gateway {
     ended: Option<oneshot::Receiver<()>>,
     access_log: Option<(AccessLog, std::thread::JoinHandle<()>)>,
     status: Arc<Status>,
+    authority: Option<authority::Served>,
     /// Where the admin interface listens.
     pub admin: ListenAddress,
     /// Where `/live /ready /metrics` alone are served.
@@ -178,7 +180,13 @@ impl Gateway {
         let terms = Terms::new(mesh.clone());
         let count = place::workers(&loaded.config, &*options.surroundings);
         let workers = start_workers(count, &table, &telemetry, epoch, &held_failed, &wanted, &pressure, &terms)?;
-        let identities = Identities::new(mesh.clone(), metrics.identity(), fastrand::u64(..));
+        let ca = authority::of(&loaded.config, &*options.surroundings, &registry)?;
+        let around = identity::Around {
+            surroundings: options.surroundings.clone(),
+            authority: ca.as_ref().map(|ca| ca.issuer().clone()),
+            state_dir: loaded.config.node.state_dir.clone(),
+        };
+        let identities = Identities::new(mesh.clone(), metrics.identity(), fastrand::u64(..), around);
         let status = Arc::new(Status::new(table.clone(), events.clone(), epoch, identities.standing().clone()));
         let admin_listener = AdminListener::bind(&loaded.config.admin.listen, Access::Full)?;
         let admin_address = admin_listener.address()?;
@@ -253,6 +261,7 @@ impl Gateway {
             ended: Some(ended),
             access_log,
             status,
+            authority: ca,
             admin: admin_address,
             probes: probes_address,
             warnings,
@@ -262,6 +271,11 @@ impl Gateway {
     /// Returns where the listeners listen, by name, with the ports that the kernel gave.
     pub fn addresses(&self) -> BTreeMap<String, ListenAddress> {
         self.status.addresses()
+    }
+
+    /// Returns where the authority of this process serves the network, with the port that the kernel gave.
+    pub fn authority(&self) -> Option<SocketAddr> {
+        self.authority.as_ref()?.address()
     }
 
     /// Reads the configuration again, as SIGHUP does. Does not wait; `/config` and the log say how it went.
@@ -293,6 +307,8 @@ impl Gateway {
         if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_timeout(Duration::from_millis(200));
         }
+        // Others renew by it while this gateway drains, so it goes last.
+        self.authority = None;
         if let Some((log, writer)) = self.access_log.take() {
             log.close();
             let deadline = std::time::Instant::now() + LOG_CLOSE;

@@ -38,6 +38,12 @@ pub struct KeyHash([u8; 32]);
 #[error("expected `sha256:` and 64 hexadecimal digits")]
 pub struct KeyHashError;
 
+impl From<[u8; 32]> for KeyHash {
+    fn from(hash: [u8; 32]) -> Self {
+        Self(hash)
+    }
+}
+
 impl FromStr for KeyHash {
     type Err = KeyHashError;
 

@@ -90,6 +90,17 @@ impl AdminListener {
     }
 }
 
+/// Binds a Unix socket for its owner alone (0600), in place of one that nobody serves any more. The file goes with the
+/// second value.
+pub fn bind_private(path: &Path) -> Result<(UnixListener, SocketFile), BindError> {
+    let address = ListenAddress::Unix(path.to_owned());
+    let refused = |source| BindError::Refused { address: address.clone(), source };
+    remove_stale(path, &address)?;
+    let listener = bind_unix(path, Access::Full).map_err(refused)?;
+    let file = SocketFile::of(path).map_err(refused)?;
+    Ok((listener, file))
+}
+
 fn bind_tcp(address: SocketAddr) -> io::Result<TcpListener> {
     let listener = std::net::TcpListener::bind(address)?;
     listener.set_nonblocking(true)?;
@@ -130,7 +141,7 @@ fn remove_stale(path: &Path, address: &ListenAddress) -> Result<(), BindError> {
 
 /// Removes the file when dropped, unless another process put its own there meanwhile.
 #[derive(Debug)]
-pub(super) struct SocketFile {
+pub struct SocketFile {
     path: PathBuf,
     inode: (u64, u64),
 }

@@ -6,6 +6,7 @@
 mod ask;
 mod make;
 mod place;
+mod serve;
 mod show;
 
 use std::path::PathBuf;
@@ -53,6 +54,7 @@ enum What {
     /// Replace the intermediate or the root: prepare, activate, retire
     #[command(subcommand)]
     Rotate(Rotate),
+    Serve(serve::Serve),
     /// Show roots, intermediates, the next steps and counts
     Status,
     /// Join tokens
@@ -165,6 +167,7 @@ impl What {
     fn run(self, place: &Place) -> Result<Exit, Failure> {
         let command = match self {
             Self::Init(init) => return init.run(place),
+            Self::Serve(serve) => return Ok(serve.run(place)),
             Self::Restore(restore) => return restore.run(place),
             Self::Backup(backup) => return backup.run(place),
             Self::Rotate(Rotate::Root { root_dir: Some(elsewhere), .. }) => {

@@ -64,6 +64,19 @@ pub(super) struct Signals {
     terminate: Signal,
 }
 
+impl Signals {
+    /// Waits until the process is told to end. SIGHUP has nothing to read again here.
+    pub(super) async fn end(&mut self) {
+        loop {
+            tokio::select! {
+                _ = self.hangup.recv() => tracing::warn!("A changed configuration of an authority needs a restart."),
+                _ = self.interrupt.recv() => return,
+                _ = self.terminate.recv() => return,
+            }
+        }
+    }
+}
+
 /// Handles signals until the gateway has ended.
 pub(super) async fn serve(gateway: &mut Gateway, mut signals: Signals) {
     let mut ended = std::pin::pin!(gateway.ended());

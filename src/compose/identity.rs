@@ -6,21 +6,20 @@
 
 mod alarm;
 mod follow;
+mod source;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use meshless_certs::{FilesSource, Identity, IdentityFiles, IdentitySource, Mesh, fingerprint};
+use meshless_certs::{Identity, IdentitySource, Mesh, fingerprint};
 use tokio::task::JoinHandle;
 
+pub(super) use self::source::Around;
 use super::StartError;
 use crate::admin::{IdentityView, RootView};
 use crate::config::{self, Authority, Config};
 use crate::telemetry::metrics::IdentitySeries;
 use crate::telemetry::timestamp::Timestamp;
-
-/// Longest wait between two looks at files that make no identity: looking costs nothing.
-const LONGEST_FOR_FILES: Duration = Duration::from_secs(5);
 
 /// Follows the identity that the configuration asks for.
 #[derive(Debug)]
@@ -29,6 +28,7 @@ pub(super) struct Identities {
     standing: Arc<Standing>,
     series: IdentitySeries,
     seed: u64,
+    around: Around,
     running: Option<Running>,
 }
 
@@ -89,9 +89,9 @@ struct Asked {
 }
 
 impl Identities {
-    pub(super) fn new(mesh: Arc<Mesh>, series: IdentitySeries, seed: u64) -> Self {
+    pub(super) fn new(mesh: Arc<Mesh>, series: IdentitySeries, seed: u64, around: Around) -> Self {
         let standing = Arc::new(Standing { mesh: mesh.clone(), told: Mutex::default() });
-        Self { mesh, standing, series, seed, running: None }
+        Self { mesh, standing, series, seed, around, running: None }
     }
 
     /// Returns where the identity stands.
@@ -105,7 +105,7 @@ impl Identities {
         if self.running.as_ref().is_some_and(|running| running.config == *wanted) {
             return Ok(Opened::Kept);
         }
-        let (source, longest) = source(wanted)?;
+        let (source, longest) = source::open(wanted, &self.around)?;
         Ok(Opened::Other(Box::new(Other { config: wanted.clone(), source, longest })))
     }
 
@@ -146,23 +146,6 @@ impl Identities {
             }
         };
         let _ = tokio::time::timeout(longest, answered).await;
-    }
-}
-
-fn source(config: &config::Identity) -> Result<(Box<dyn IdentitySource>, Duration), StartError> {
-    let not_yet = |what: &str| {
-        Err(StartError::Unusable(format!(
-            "identity.authority: {what} is not in this build yet; \
-             use files that another agent writes: `{{ chain = …, key = …, bundle = … }}`"
-        )))
-    };
-    match &config.authority {
-        Authority::Files { chain, key, bundle } => {
-            let files = IdentityFiles { chain: chain.clone(), key: key.clone(), bundle: bundle.clone() };
-            Ok((Box::new(FilesSource::new(files, config.trust_domain.clone())), LONGEST_FOR_FILES))
-        }
-        Authority::Embedded { .. } => not_yet("an authority in this process (`embedded`)"),
-        Authority::Remote { .. } => not_yet("an authority that is asked over the network (a URL)"),
     }
 }
 

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use meshless_certs::TrustDomain;
 use meshless_certs::authority::{Limits, Rule};
 use serde::{Serialize, Serializer};
 
@@ -12,6 +13,9 @@ use super::units::print;
 /// A certificate authority.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Ca {
+    /// The trust domain that its directory must be of; `None`: the one that it was made for.
+    #[serde(serialize_with = "some_text")]
+    pub trust_domain: Option<TrustDomain>,
     /// Where it listens; `None`: it serves this process alone.
     pub listen: Option<SocketAddr>,
     /// Where its keys, its database and its audit log are.
@@ -27,8 +31,7 @@ pub struct Ca {
     /// Who gets what.
     #[serde(serialize_with = "rules")]
     pub allow: Vec<Rule>,
-    /// How often.
-    #[serde(flatten)]
+    /// What keeps it from being overrun.
     pub limits: CaLimits,
 }
 
@@ -39,6 +42,8 @@ pub struct CaLimits {
     pub per_second: u32,
     /// Certificates of one identity in a minute. Default 10.
     pub per_identity: u32,
+    /// Requests of one source address in a second, ten times as many at once. Default 20.
+    pub per_source: u32,
     /// Handshakes at the same time. Default 200.
     pub handshakes: u32,
 }
@@ -46,6 +51,13 @@ pub struct CaLimits {
 impl From<CaLimits> for Limits {
     fn from(limits: CaLimits) -> Self {
         Self { per_second: limits.per_second, per_identity: limits.per_identity }
+    }
+}
+
+fn some_text<S: Serializer>(value: &Option<TrustDomain>, serializer: S) -> Result<S::Ok, S::Error> {
+    match value {
+        Some(value) => serializer.collect_str(value),
+        None => serializer.serialize_none(),
     }
 }
 

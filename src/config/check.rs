@@ -156,7 +156,7 @@ impl Check<'_> {
         let shutdown = process::shutdown(raw.shutdown.as_ref());
         let place = register::Place { node: &node, discovery: &discovery, listeners: &listeners, services: &services };
         let register = self.register(raw.register.as_ref(), raw, &place);
-        let ca = self.ca(raw.ca.as_ref(), &node);
+        let ca = self.ca(raw, &node);
         Some(Config {
             node,
             admin: admin?,

@@ -12,6 +12,7 @@
 //! minutes. Each family is bounded: what comes after [`Registry::MOST_SERIES`] is counted in a series whose labels all
 //! say `other`, and `meshless_metric_overflow_total` tells.
 
+pub mod authority;
 pub mod control;
 pub mod families;
 mod family;
@@ -25,6 +26,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+pub use authority::{AuthoritySeries, AuthorityStanding};
 pub use control::{ControlMetrics, DiscoverySeries, IdentitySeries, ObjectSeries, RegisterSeries};
 pub use family::{Buckets, Counts, Description, Family, Gauges};
 pub use handles::{Age, Counter, Distribution, Gauge, Histogram, Level, SharedCounter};

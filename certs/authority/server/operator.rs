@@ -22,9 +22,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 use tokio::time::{sleep, timeout};
 
 use super::{ACCEPT_PAUSE, LAST_WORDS, Spawn, stopped};
+use crate::authority::command::PATH;
 
-/// Where commands are sent to.
-pub const PATH: &str = "/v1/command";
 /// Connections at a time.
 const CONNECTIONS: usize = 16;
 /// Largest command, in bytes.

@@ -423,10 +423,10 @@ async fn an_operator_is_answered_at_the_socket() {
         stream.read_to_string(&mut answer).await.unwrap();
         answer
     };
-    let answer = ask("POST", operator::PATH, r#"{"list":"tokens"}"#).await;
+    let answer = ask("POST", crate::authority::command::PATH, r#"{"list":"tokens"}"#).await;
     assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with(r#"{"did":{"list":"tokens"}}"#), "{answer}");
-    assert!(ask("POST", operator::PATH, "{").await.starts_with("HTTP/1.1 400"));
-    assert!(ask("GET", operator::PATH, "").await.starts_with("HTTP/1.1 405"));
+    assert!(ask("POST", crate::authority::command::PATH, "{").await.starts_with("HTTP/1.1 400"));
+    assert!(ask("GET", crate::authority::command::PATH, "").await.starts_with("HTTP/1.1 405"));
     assert!(ask("POST", "/", "{}").await.starts_with("HTTP/1.1 404"));
     stop.send_replace(true);
     task.await.unwrap();

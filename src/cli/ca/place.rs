@@ -1,5 +1,6 @@
 //! Which authority is meant, and how it works.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use clap::Args;
@@ -104,6 +105,20 @@ impl Place {
         }
         options.passphrase = passphrase_file.map(|path| Passphrase::read(&path)).transpose().map_err(Failure::wrong)?;
         Ok(options)
+    }
+
+    /// Returns the files of the configuration and the values for it; none is an error.
+    pub(super) fn configuration(&self) -> Result<(Vec<PathBuf>, BTreeMap<String, String>), Failure> {
+        if self.config.is_empty() {
+            return Err(Failure::wrong("say by which configuration: `-c FILE`, with `[ca]` and its `listen`"));
+        }
+        if self.dir.is_some() || self.passphrase_file.is_some() {
+            return Err(Failure::wrong(
+                "`serve` takes all of it from `-c`: write `ca.state_dir` and `ca.passphrase_file` there",
+            ));
+        }
+        let sets = check::sets(self.sets.clone()).map_err(|text| Failure { text, exit: Exit::Wrong })?;
+        Ok((self.config.clone(), sets))
     }
 
     fn read(&self) -> Result<Option<Config>, Failure> {

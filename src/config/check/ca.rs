@@ -16,12 +16,14 @@ use crate::config::problem::{At, Path};
 use crate::config::raw::{self, Attestor, CaAllow};
 use crate::config::{Ca, CaLimits, Node};
 
+/// Requests of one source address in a second.
+const PER_SOURCE: u32 = 20;
 /// Handshakes at the same time (security.md, 2).
 const HANDSHAKES: u32 = 200;
 
 impl Check<'_> {
-    pub(super) fn ca(&mut self, table: Option<&raw::Ca>, node: &Node) -> Option<Ca> {
-        let table = table?;
+    pub(super) fn ca(&mut self, raw: &raw::Raw, node: &Node) -> Option<Ca> {
+        let table = raw.ca.as_ref()?;
         let path = Path::default().key("ca");
         let listen = self.ca_listen(table.listen.as_deref(), &path.key("listen"));
         for (key, given) in [("state_dir", &table.state_dir), ("passphrase_file", &table.passphrase_file)] {
@@ -37,7 +39,10 @@ impl Check<'_> {
         let allow = table.allow.iter().flatten().enumerate();
         let allow = allow.filter_map(|(place, rule)| self.ca_rule(rule, &path.key("allow").position(place))).collect();
         let state_dir = table.state_dir.clone().or_else(|| Some(node.state_dir.as_ref()?.join("ca")));
+        // What is wrong with it is said where `[identity]` is checked.
+        let trust_domain = raw.identity.as_ref().and_then(|identity| identity.trust_domain.as_ref()?.parse().ok());
         Some(Ca {
+            trust_domain,
             listen,
             state_dir: state_dir.unwrap_or_else(|| PathBuf::from("/var/lib/meshless/ca")),
             leaf_ttl,
@@ -78,6 +83,7 @@ impl Check<'_> {
         CaLimits {
             per_second: positive("per_second", table.per_second, limits.per_second),
             per_identity: positive("per_identity", table.per_identity, limits.per_identity),
+            per_source: positive("per_source", table.per_source, PER_SOURCE),
             handshakes: positive("handshakes", table.handshakes, HANDSHAKES),
         }
     }

@@ -24,6 +24,11 @@ impl Check<'_> {
         let path = Path::default().key("identity");
         let trust_domain = self.trust_domain(table.trust_domain.as_deref(), &path.key("trust_domain"));
         let authority = match &table.authority {
+            // The trust domain of an authority that nobody here asks.
+            None if self.has_table("ca") && !self.is_wrong(&path.key("authority")) => {
+                self.only_for_urls(table, "`[ca]` alone");
+                return None;
+            }
             None => {
                 self.missing(
                     &path.key("authority"),

@@ -85,7 +85,11 @@ pub struct CaLimits {
     /// Certificates that one identity gets in a minute. Default 10.
     #[schemars(range(min = 1))]
     pub per_identity: Option<u32>,
-    /// Handshakes at the same time. Default 200.
+    /// Challenges, issuances and renewals that one source address (for IPv6: one /64) may ask for in a second; ten times as
+    /// many at once. Default 20.
+    #[schemars(range(min = 1))]
+    pub per_source: Option<u32>,
+    /// Handshakes at the same time, a quarter of them of one source address. Default 200.
     #[schemars(range(min = 1))]
     pub handshakes: Option<u32>,
 }

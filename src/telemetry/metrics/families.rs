@@ -13,9 +13,11 @@ macro_rules! family {
     };
 }
 
+mod authority;
 mod discovery;
 mod identity;
 
+pub use authority::*;
 pub use discovery::*;
 pub use identity::*;
 
@@ -473,6 +475,15 @@ pub fn all() -> Vec<Description> {
         IDENTITY_FAILURES.describe(),
         PLAINTEXT_CONNECTIONS.describe(),
         PEERS_LOST.describe(),
+        CA_ISSUED.describe(),
+        CA_DENIED.describe(),
+        CA_REQUESTS.describe(),
+        CA_CONNECTIONS_REFUSED.describe(),
+        CA_ISSUE_DURATION.describe(),
+        CA_INTERMEDIATE_EXPIRATION.describe(),
+        CA_ROOT_EXPIRATION.describe(),
+        CA_ROOTS.describe(),
+        CA_SEQUENCE.describe(),
         ENDPOINTS.describe(),
         ENDPOINT_IN_FLIGHT.describe(),
         ENDPOINT_LATENCY.describe(),
