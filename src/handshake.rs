@@ -15,7 +15,12 @@ pub(crate) struct Failed {
 }
 
 impl Failed {
-    /// Reads the error of a handshake, on either side.
+    /// Reads the error of a handshake by given certificates, whose rules are not ours: in rustls's own words.
+    pub(crate) fn by_files(error: &io::Error) -> Self {
+        Self { label: "tls", why: format!("TLS: {error}") }
+    }
+
+    /// Reads the error of a handshake of the mesh, on either side.
     pub(crate) fn of(error: &io::Error) -> Self {
         let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>());
         let Some(error) = inner else {

@@ -185,7 +185,8 @@ impl Standing {
         let leaf = identity.as_ref().map(|identity| identity.leaf());
         let time = |at: SystemTime| Timestamp(at).to_string();
         let roots = |identity: &Arc<Identity>| {
-            let hexadecimal = |der: &[u8]| fingerprint(der).iter().map(|byte| format!("{byte:02x}")).collect();
+            let hexadecimal =
+                |der: &[u8]| fingerprint(der).iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"));
             identity.bundle().roots.iter().map(|root| RootView { sha256: hexadecimal(root) }).collect()
         };
         Some(IdentityView {

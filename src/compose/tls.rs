@@ -77,7 +77,7 @@ fn client(tls: &UpstreamTls, mesh: &Arc<Mesh>) -> Result<Option<Arc<TlsClient>>,
     let (ca, client, server_name) = match tls {
         UpstreamTls::Off => return Ok(None),
         UpstreamTls::Mesh { expected } => {
-            let clients = ByProtocol::new(|alpn| MeshClient::new(mesh.clone(), expected.clone(), alpn));
+            let clients = Box::new(ByProtocol::new(|alpn| MeshClient::new(mesh.clone(), expected.clone(), alpn)));
             let server_name = expected.first().and_then(name_of);
             return Ok(Some(Arc::new(TlsClient::Mesh { clients, server_name })));
         }

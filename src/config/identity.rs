@@ -64,7 +64,7 @@ pub struct AuthorityAddress {
 pub enum AuthorityTrust {
     /// Roots, a PEM file.
     Bundle(PathBuf),
-    /// SHA-256 of the root's public key (SubjectPublicKeyInfo).
+    /// SHA-256 of the root's public key (`SubjectPublicKeyInfo`).
     Pin(#[serde(serialize_with = "pin")] [u8; 32]),
 }
 

@@ -83,7 +83,7 @@ pub(super) async fn secure(local: &Local, stream: Stream, client: Option<IpAddr>
 
 async fn by_files(server: &Arc<Server>, stream: Stream) -> Result<Secured, Failed> {
     let accepting = TlsAcceptor::from(server.config.clone()).accept(stream);
-    let session = accepting.await.map_err(|error| Failed { label: "tls", ..Failed::of(&error) })?;
+    let session = accepting.await.map_err(|error| Failed::by_files(&error))?;
     let connection = session.get_ref().1;
     let alpn = connection.alpn_protocol().map(<[u8]>::to_vec);
     let name = connection.server_name().map(ToOwned::to_owned);

@@ -68,6 +68,7 @@ pub(crate) struct WorkerContext {
 }
 
 impl WorkerContext {
+    #[allow(clippy::too_many_arguments, reason = "the parts of a worker, used in one place")]
     pub(crate) fn new(
         table: Arc<ArcSwap<Table>>,
         telemetry: WorkerTelemetry,

@@ -40,14 +40,13 @@ impl Review {
         {
             let Some(bond) = weak.upgrade() else { continue };
             let leaf: &[u8] = bond.chain().first().map(|leaf| &**leaf).unwrap_or_default();
-            let is_good = match self.verdicts.get(leaf) {
-                Some(is_good) => *is_good,
-                None => {
-                    verified += 1;
-                    let is_good = mesh.peer(bond.chain(), now).is_ok();
-                    self.verdicts.insert(leaf.into(), is_good);
-                    is_good
-                }
+            let is_good = if let Some(is_good) = self.verdicts.get(leaf) {
+                *is_good
+            } else {
+                verified += 1;
+                let is_good = mesh.peer(bond.chain(), now).is_ok();
+                self.verdicts.insert(leaf.into(), is_good);
+                is_good
             };
             if !is_good {
                 refused.push(weak);

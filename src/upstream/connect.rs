@@ -128,10 +128,8 @@ pub(crate) async fn connect(
     let Some(tls) = tls else { return Ok(Fresh { stream, is_http2: wanted == Wanted::Http2, shown: None }) };
     let (config, name) = tls.begin(address, wanted, SystemTime::now())?;
     let connecting = TlsConnector::from(config).connect(name, stream);
-    let session = connecting.await.map_err(|error| {
-        let failed = Failed::of(&error);
-        if tls.is_mesh() { failed } else { Failed { label: "tls", ..failed } }
-    })?;
+    let session =
+        connecting.await.map_err(|error| if tls.is_mesh() { Failed::of(&error) } else { Failed::by_files(&error) })?;
     let connection = session.get_ref().1;
     let is_http2 = connection.alpn_protocol() == Some(b"h2");
     if wanted == Wanted::Http2 && !is_http2 {

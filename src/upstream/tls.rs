@@ -24,7 +24,7 @@ pub(crate) enum TlsClient {
     /// By the identity of this workload. What discovery says of an endpoint changes nothing of whom we expect there.
     Mesh {
         /// What handshakes are made with.
-        clients: ByProtocol<MeshClient>,
+        clients: Box<ByProtocol<MeshClient>>,
         /// Name to ask for, after the identity; nothing is checked by it.
         server_name: Option<ServerName<'static>>,
     },
@@ -157,7 +157,7 @@ mod tests {
     #[test]
     fn without_an_identity_no_handshake_of_the_mesh_begins() {
         let mesh = Arc::<meshless_certs::Mesh>::default();
-        let clients = ByProtocol::new(|alpn| MeshClient::new(mesh.clone(), Vec::new(), alpn));
+        let clients = Box::new(ByProtocol::new(|alpn| MeshClient::new(mesh.clone(), Vec::new(), alpn)));
         let client = TlsClient::Mesh { clients, server_name: None };
         let address = Address::Tcp("127.0.0.1:1".parse().unwrap());
         let error = client.begin(&address, Wanted::Http1, SystemTime::now()).unwrap_err();

@@ -95,7 +95,9 @@ async fn connect(place: &Place<'_>, wanted: Wanted) -> Result<(Box<dyn Wire>, bo
     let Some(tls) = place.tls else { return Ok((wire, wanted == Wanted::Http2)) };
     let (config, name) = tls.begin(address, wanted, SystemTime::now()).map_err(|error| error.to_string())?;
     let connecting = TlsConnector::from(config).connect(name, wire);
-    let session = connecting.await.map_err(|error| Failed::of(&error).why)?;
+    let session = connecting
+        .await
+        .map_err(|error| if tls.is_mesh() { Failed::of(&error).why } else { Failed::by_files(&error).why })?;
     let connection = session.get_ref().1;
     tls.shown(wanted, connection, SystemTime::now()).map_err(|refused| Failed::refused(&refused).why)?;
     let is_http2 = connection.alpn_protocol() == Some(b"h2");

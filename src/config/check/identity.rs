@@ -318,11 +318,10 @@ fn authority_address(url: &str) -> Option<AuthorityAddress> {
     };
     let port = match port.strip_prefix(':') {
         None if port.is_empty() => HTTPS,
-        None => return None,
         Some(digits) if digits.bytes().all(|byte| byte.is_ascii_digit()) => {
             digits.parse().ok().filter(|port| *port > 0)?
         }
-        Some(_) => return None,
+        _ => return None,
     };
     // Names with a path, user information or a query are no names.
     ServerName::try_from(host).ok()?;
