@@ -17,8 +17,8 @@
 )]
 
 mod architecture;
-mod authority;
 mod balance;
+mod ca;
 mod cases;
 mod check;
 mod deadlines;
