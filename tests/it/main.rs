@@ -22,6 +22,7 @@ mod attest;
 mod authority;
 mod authorize;
 mod balance;
+mod ca;
 mod cases;
 mod check;
 mod deadlines;

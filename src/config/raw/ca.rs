@@ -21,9 +21,11 @@ pub struct Ca {
     pub leaf_ttl: Option<Period>,
     /// Lifetime of an intermediate; the next one is prepared at half of it. At most 90 days. Default 60 days.
     pub intermediate_ttl: Option<Period>,
-    /// File with the passphrase that the keys at rest are sealed with. Default: not set, they are not sealed.
+    /// File with the passphrase that the keys at rest are sealed with, such as `${CREDENTIALS_DIRECTORY}/ca` of systemd's
+    /// `LoadCredential=`; 12 bytes or more. Default: not set, they are not sealed.
     pub passphrase_file: Option<PathBuf>,
-    /// Who gets which identity; what nothing matches gets none. Join tokens need no entry: each is for one identity.
+    /// Who gets which identity; what nothing matches gets none. Join tokens need no entry: each is for one
+    /// identity. Default: nobody but this process itself.
     pub allow: Option<Vec<CaAllow>>,
     /// What keeps the authority from being overrun.
     pub limits: Option<CaLimits>,
@@ -43,33 +45,33 @@ pub struct Ca {
 pub struct CaAllow {
     /// Who attests. Required.
     pub attestor: Option<Attestor>,
-    /// `kubernetes`: namespace.
+    /// `kubernetes`: namespace. Default: any.
     pub namespace: Option<String>,
-    /// `kubernetes`: service account.
+    /// `kubernetes`: service account. Default: any.
     pub service_account: Option<String>,
-    /// `kubernetes`: name of the cluster, as in `[ca.kubernetes.NAME]`; `aws-iam`: ECS cluster of the task.
+    /// `kubernetes`: name of the cluster, as in `[ca.kubernetes.NAME]`; `aws-iam`: ECS cluster of the task. Default: any.
     pub cluster: Option<String>,
-    /// `aws-iam`, `ec2`: account number.
+    /// `aws-iam`, `ec2`: account number. Default: any.
     pub account: Option<String>,
-    /// `aws-iam`: ARN of the role.
+    /// `aws-iam`: ARN of the role. Default: any.
     pub role: Option<String>,
-    /// `aws-iam`: ECS service of the task.
+    /// `aws-iam`: ECS service of the task. Default: any.
     pub service: Option<String>,
-    /// `aws-iam`: family of the task's definition.
+    /// `aws-iam`: family of the task's definition. Default: any.
     pub family: Option<String>,
-    /// `ec2`: region.
+    /// `ec2`: region. Default: any.
     pub region: Option<String>,
-    /// `ec2`: instance.
+    /// `ec2`: instance. Default: any.
     pub instance: Option<String>,
-    /// `ec2`: image that the instance was started from.
+    /// `ec2`: image that the instance was started from. Default: any.
     pub image: Option<String>,
-    /// `x509`: name of the roots, as in `[ca.x509.NAME]`.
+    /// `x509`: name of the roots, as in `[ca.x509.NAME]`. Default: any.
     pub roots: Option<String>,
-    /// `x509`: common name of the certificate's subject.
+    /// `x509`: common name of the certificate's subject. Default: any.
     pub common_name: Option<String>,
-    /// `x509`: a DNS name of the certificate.
+    /// `x509`: a DNS name of the certificate. Default: any.
     pub dns: Option<String>,
-    /// `x509`: a URI of the certificate.
+    /// `x509`: a URI of the certificate. Default: any.
     pub uri: Option<String>,
     /// Path of the identity, such as `/svc/api`; `{service_account}` and other facts may stand in it. Required.
     pub id: Option<String>,
