@@ -3,7 +3,15 @@
 //! Each attestor turns evidence into facts ([`Attested`]); which identity the facts stand for is the authority's policy
 //! alone. Nothing that a workload says of itself becomes a part of its identity.
 
+pub mod aws_iam;
+pub mod ec2;
+mod evidence;
+mod http;
+mod jwt;
+pub mod kubernetes;
 mod token;
+mod when;
+pub mod x509;
 
 use std::fmt;
 use std::net::IpAddr;

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
 
 use crate::{Error, TrustDomain, pem};
 
@@ -27,11 +26,7 @@ pub struct TrustBundle {
 impl TrustBundle {
     /// Reads the roots of a PEM text; there is at least one. `origin` names the text in errors.
     pub fn from_pem(trust_domain: TrustDomain, text: &[u8], origin: &std::path::Path) -> Result<Self, Error> {
-        let roots: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(text).collect();
-        let roots = roots.map_err(|error| Error::Unusable { path: origin.to_owned(), why: error.to_string() })?;
-        if roots.is_empty() {
-            return Err(Error::Empty { path: origin.to_owned(), what: "certificate" });
-        }
+        let roots = pem::decode_chain(text, origin)?;
         Ok(Self { trust_domain, sequence: 0, roots, refresh_hint: REFRESH_HINT })
     }
 
@@ -39,5 +34,44 @@ impl TrustBundle {
     #[must_use]
     pub fn to_pem(&self) -> String {
         pem::encode_chain(&self.roots)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    fn bundle(text: &str) -> Result<TrustBundle, String> {
+        TrustBundle::from_pem("example.org".parse().unwrap(), text.as_bytes(), Path::new("ca.pem"))
+            .map_err(|error| error.to_string())
+    }
+
+    fn certificate(name: &str) -> String {
+        rcgen::generate_simple_self_signed(vec![name.to_owned()]).unwrap().cert.pem()
+    }
+
+    #[test]
+    fn roots_are_read_in_order_and_written_as_they_came() {
+        let text = certificate("a.example") + &certificate("b.example");
+        let read = bundle(&text).unwrap();
+        assert_eq!((read.roots.len(), read.sequence, read.to_pem()), (2, 0, text.clone()));
+        // Files that are put together by hand: words between, no line end at the last one, Windows.
+        let loose = format!("# old\n{}\n\n# new\n{}", certificate("a.example"), certificate("b.example").trim_end());
+        assert_eq!(bundle(&loose).unwrap().roots.len(), 2);
+        let glued = certificate("a.example").trim_end().to_owned() + &certificate("b.example");
+        assert!(bundle(&glued).unwrap_err().contains("put a line break between them"));
+        assert_eq!(bundle(&text.replace('\n', "\r\n")).unwrap(), read);
+    }
+
+    #[test]
+    fn a_text_without_a_root_is_an_error_that_names_it() {
+        assert_eq!(bundle("").unwrap_err(), "ca.pem: no certificate in it (PEM is expected)");
+        let key = pem::encode("PRIVATE KEY", b"key");
+        assert_eq!(bundle(&key).unwrap_err(), "ca.pem: no certificate in it (PEM is expected)");
+        let torn = certificate("a.example");
+        let torn = &torn[..torn.len() / 2];
+        assert!(bundle(torn).unwrap_err().starts_with("ca.pem: "), "{:?}", bundle(torn));
     }
 }

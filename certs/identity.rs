@@ -9,8 +9,8 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::sign::CertifiedKey;
 use zeroize::Zeroizing;
 
-use crate::verify::{Refused, Verifier};
-use crate::{Leaf, SpiffeId, TrustBundle, provider};
+use crate::provider::signing_key;
+use crate::{Leaf, Refused, SpiffeId, TrustBundle, Verifier};
 
 /// The identity of this workload. Its parts never stand alone, so nobody sees a chain beside another's key, or a leaf
 /// beside a bundle that does not know its issuer.
@@ -51,8 +51,9 @@ impl Identity {
     ) -> Result<Self, IdentityError> {
         let verifier = Verifier::new(&bundle).map_err(|why| IdentityError::Refused { what: "the bundle", why })?;
         let leaf = verifier.verify(&chain, now).map_err(|why| IdentityError::Refused { what: "the chain", why })?;
-        let der = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.to_vec()));
-        let certified = CertifiedKey::from_der(chain.clone(), der, &provider()).map_err(IdentityError::Key)?;
+        let signing = signing_key(&PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.as_slice())));
+        let certified = CertifiedKey::new(chain.clone(), signing.map_err(IdentityError::Key)?);
+        certified.keys_match().map_err(IdentityError::Key)?;
         let (certified, verifier) = (Arc::new(certified), Arc::new(verifier));
         Ok(Self { leaf, chain, key, certified, bundle, verifier })
     }
@@ -105,9 +106,7 @@ impl Identity {
     /// Returns when to renew: at half of the lifetime, 10 % of it sooner or later. `luck` is from 0 to 1.
     #[must_use]
     pub fn renew_at(&self, luck: f64) -> SystemTime {
-        let lifetime = self.leaf.not_after.duration_since(self.leaf.not_before).unwrap_or_default();
-        let share = (luck.clamp(0.0, 1.0) - 0.5).mul_add(0.2, 0.5);
-        self.leaf.not_before + lifetime.mul_f64(share)
+        renewal(self.leaf.not_before, self.leaf.not_after, luck)
     }
 
     /// Returns how long the leaf is still valid; zero once it has expired.
@@ -115,6 +114,12 @@ impl Identity {
     pub fn left(&self, now: SystemTime) -> Duration {
         self.leaf.not_after.duration_since(now).unwrap_or_default()
     }
+}
+
+fn renewal(not_before: SystemTime, not_after: SystemTime, luck: f64) -> SystemTime {
+    let lifetime = not_after.duration_since(not_before).unwrap_or_default();
+    let share = (luck.clamp(0.0, 1.0) - 0.5).mul_add(0.2, 0.5);
+    not_before + lifetime.mul_f64(share)
 }
 
 /// The key stays out of every output.
@@ -167,5 +172,22 @@ impl SourceError {
             Self::Throttled { .. } => "throttled",
             Self::Unreachable(_) => "unreachable",
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_leaf_is_renewed_around_half_of_its_life() {
+        let begin = SystemTime::UNIX_EPOCH + Duration::from_hours(1_000);
+        let after = |luck| renewal(begin, begin + Duration::from_hours(10), luck).duration_since(begin).unwrap();
+        for (luck, minutes) in [(0.0, 240), (0.5, 300), (1.0, 360), (-7.0, 240), (7.0, 360)] {
+            let expected = Duration::from_mins(minutes);
+            assert!(after(luck).abs_diff(expected) < Duration::from_millis(1), "{luck}: {:?}", after(luck));
+        }
+        assert_eq!(renewal(begin, begin, 0.7), begin);
+        assert_eq!(renewal(begin, begin - Duration::from_hours(1), 0.7), begin);
     }
 }

@@ -1,20 +1,22 @@
 //! TLS of the mesh: both sides show the identity that is in force at the handshake, and check the other's.
 //!
 //! A rustls configuration is built once for each generation of the identity. So what was agreed on under one identity or
-//! bundle (session tickets, remembered sessions) is never taken up again under another.
+//! bundle (session tickets, remembered sessions) is never taken up again under another. A resumed handshake verifies no
+//! certificate, so the peer is asked for after each handshake: [`MeshServer::peer`], [`MeshClient::peer`].
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 
-use arc_swap::{ArcSwap, ArcSwapOption};
+use arc_swap::ArcSwapOption;
 use rustls::pki_types::CertificateDer;
 use rustls::sign::SingleCertAndKey;
 use rustls::version::TLS13;
-use rustls::{ClientConfig, ServerConfig};
+use rustls::{ClientConfig, ClientConnection, CommonState, HandshakeKind, ServerConfig, ServerConnection};
 
+use crate::door::{Door, expect};
+use crate::peer::Peer;
 use crate::provider::ticketer;
-use crate::verify::Door;
 use crate::{Identity, Leaf, Refused, SpiffeId, provider};
 
 /// Where the identity of this process is, for everybody who shows it or checks by it.
@@ -65,10 +67,17 @@ impl Mesh {
 
     /// Checks the chain of a peer that was verified before against what is trusted now.
     pub fn check(&self, chain: &[CertificateDer<'_>], now: SystemTime) -> Result<Leaf, Refused> {
-        match &*self.current.load() {
-            Some(current) => current.identity.verifier().verify(chain, now),
-            None => Err(Refused::Other(NoIdentity::Missing.to_string())),
-        }
+        self.current.load().as_ref().ok_or(Refused::NoIdentity)?.identity.verifier().verify(chain, now)
+    }
+
+    /// Checks the chain of a peer against what is trusted now, and says who it is. A chain that this generation has seen
+    /// costs a hash, so this may be asked as often as wanted: after each handshake, and of connections that are open.
+    pub fn peer(&self, chain: &[CertificateDer<'_>], now: SystemTime) -> Result<Peer, Refused> {
+        self.current.load().as_ref().ok_or(Refused::NoIdentity)?.identity.verifier().peer(chain, now)
+    }
+
+    fn peer_of(&self, connection: &CommonState, now: SystemTime) -> Result<Peer, Refused> {
+        self.peer(connection.peer_certificates().unwrap_or_default(), now)
     }
 
     fn current(&self, now: SystemTime) -> Result<Arc<Current>, NoIdentity> {
@@ -83,7 +92,15 @@ impl Mesh {
 pub struct MeshServer {
     mesh: Arc<Mesh>,
     alpn: Vec<Vec<u8>>,
-    built: ArcSwapOption<(u64, Arc<ServerConfig>)>,
+    built: ArcSwapOption<Built<ServerConfig>>,
+}
+
+/// What a generation's handshakes are made with.
+#[derive(Debug)]
+struct Built<Config> {
+    generation: u64,
+    config: Arc<Config>,
+    door: Arc<Door>,
 }
 
 impl MeshServer {
@@ -104,26 +121,39 @@ impl MeshServer {
     pub fn config(&self, now: SystemTime) -> Result<Arc<ServerConfig>, NoIdentity> {
         let current = self.mesh.current(now)?;
         if let Some(built) = &*self.built.load()
-            && built.0 == current.generation
+            && built.generation == current.generation
         {
-            return Ok(built.1.clone());
+            return Ok(built.config.clone());
         }
-        let config = Arc::new(self.build(&current.identity)?);
-        self.built.store(Some(Arc::new((current.generation, config.clone()))));
+        let built = self.build(&current)?;
+        let config = built.config.clone();
+        self.built.store(Some(Arc::new(built)));
         Ok(config)
     }
 
-    fn build(&self, identity: &Identity) -> Result<ServerConfig, rustls::Error> {
-        let door = Door { verifier: identity.verifier().clone(), expected: Vec::new(), optional: false };
+    /// Returns who the peer is. To be called after each handshake, and to close the connection on an error: a handshake
+    /// that resumed a session verified nothing, and its peer's certificate may have expired since.
+    pub fn peer(&self, connection: &ServerConnection, now: SystemTime) -> Result<Peer, Refused> {
+        let peer = self.mesh.peer_of(connection, now);
+        if peer.is_err() && connection.handshake_kind() == Some(HandshakeKind::Resumed) {
+            // With other ticket keys, the next handshake is a full one: a peer that was renewed in between gets in.
+            self.built.store(None);
+        }
+        peer
+    }
+
+    fn build(&self, current: &Current) -> Result<Built<ServerConfig>, rustls::Error> {
+        let identity = &current.identity;
+        let door = Arc::new(Door::new(identity.verifier().clone(), Vec::new()));
         let mut config = ServerConfig::builder_with_provider(provider())
             .with_protocol_versions(&[&TLS13])?
-            .with_client_cert_verifier(Arc::new(door))
+            .with_client_cert_verifier(door.clone())
             .with_cert_resolver(Arc::new(SingleCertAndKey::from(identity.certified().clone())));
         config.alpn_protocols.clone_from(&self.alpn);
         // The ticket keys are this configuration's own: what was agreed on before is not taken up again.
         config.ticketer = ticketer()?;
         config.send_tls13_tickets = 1;
-        Ok(config)
+        Ok(Built { generation: current.generation, config: Arc::new(config), door })
     }
 }
 
@@ -133,7 +163,7 @@ pub struct MeshClient {
     mesh: Arc<Mesh>,
     expected: Vec<SpiffeId>,
     alpn: Vec<Vec<u8>>,
-    built: ArcSwap<Option<(u64, Arc<ClientConfig>)>>,
+    built: ArcSwapOption<Built<ClientConfig>>,
 }
 
 impl MeshClient {
@@ -141,7 +171,7 @@ impl MeshClient {
     #[must_use]
     pub fn new(mesh: Arc<Mesh>, expected: Vec<SpiffeId>, alpn: &[&[u8]]) -> Self {
         let alpn = alpn.iter().map(|protocol| protocol.to_vec()).collect();
-        Self { mesh, expected, alpn, built: ArcSwap::default() }
+        Self { mesh, expected, alpn, built: ArcSwapOption::empty() }
     }
 
     /// Returns where the identity is.
@@ -159,24 +189,44 @@ impl MeshClient {
     /// Returns what the next handshake is made with.
     pub fn config(&self, now: SystemTime) -> Result<Arc<ClientConfig>, NoIdentity> {
         let current = self.mesh.current(now)?;
-        if let Some(built) = &**self.built.load()
-            && built.0 == current.generation
+        // Once a server's certificate has expired, no session with it is resumed: all are forgotten.
+        if let Some(built) = &*self.built.load()
+            && built.generation == current.generation
+            && !built.door.knows_expired(now)
         {
-            return Ok(built.1.clone());
+            return Ok(built.config.clone());
         }
-        let config = Arc::new(self.build(&current.identity)?);
-        self.built.store(Arc::new(Some((current.generation, config.clone()))));
+        let built = self.build(&current)?;
+        let config = built.config.clone();
+        self.built.store(Some(Arc::new(built)));
         Ok(config)
     }
 
-    fn build(&self, identity: &Identity) -> Result<ClientConfig, rustls::Error> {
-        let door = Door { verifier: identity.verifier().clone(), expected: self.expected.clone(), optional: false };
+    /// Returns who the peer is. To be called after each handshake, and to close the connection on an error: a handshake
+    /// that resumed a session verified nothing, and its peer's certificate may have expired since.
+    pub fn peer(&self, connection: &ClientConnection, now: SystemTime) -> Result<Peer, Refused> {
+        let peer = self.mesh.peer_of(connection, now).and_then(|peer| {
+            expect(&peer.id, &self.expected)?;
+            Ok(peer)
+        });
+        if peer.is_err() && connection.handshake_kind() == Some(HandshakeKind::Resumed) {
+            self.built.store(None);
+        }
+        peer
+    }
+
+    fn build(&self, current: &Current) -> Result<Built<ClientConfig>, rustls::Error> {
+        let identity = &current.identity;
+        let door = Arc::new(Door::new(identity.verifier().clone(), self.expected.clone()));
         let mut config = ClientConfig::builder_with_provider(provider())
             .with_protocol_versions(&[&TLS13])?
             .dangerous()
-            .with_custom_certificate_verifier(Arc::new(door))
+            .with_custom_certificate_verifier(door.clone())
             .with_client_cert_resolver(Arc::new(SingleCertAndKey::from(identity.certified().clone())));
         config.alpn_protocols.clone_from(&self.alpn);
-        Ok(config)
+        Ok(Built { generation: current.generation, config: Arc::new(config), door })
     }
 }
+
+#[cfg(test)]
+mod tests;

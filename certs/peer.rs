@@ -1,5 +1,7 @@
 //! Who a peer is, by the certificate that it was verified with.
 
+use std::time::SystemTime;
+
 use rustls::pki_types::CertificateDer;
 use webpki::EndEntityCert;
 
@@ -10,6 +12,27 @@ use crate::SpiffeId;
 pub fn fingerprint(certificate: &[u8]) -> [u8; 32] {
     let digest = ring::digest::digest(&ring::digest::SHA256, certificate);
     digest.as_ref().try_into().unwrap_or_default()
+}
+
+/// A peer of the mesh, once its chain was verified.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Peer {
+    /// Who it is.
+    pub id: SpiffeId,
+    /// Its leaf's serial number, hexadecimal, lower case.
+    pub serial: String,
+    /// The last second in which all certificates of its path are valid: its leaf, the intermediates, the root.
+    pub not_after: SystemTime,
+    /// SHA-256 of its leaf, DER: the `Hash` of `x-forwarded-client-cert`, where it stands in hexadecimal.
+    pub fingerprint: [u8; 32],
+}
+
+impl Peer {
+    /// Returns the fingerprint in hexadecimal, lower case.
+    #[must_use]
+    pub fn hash(&self) -> String {
+        self.fingerprint.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
+    }
 }
 
 /// Returns the SPIFFE ID of a chain that was verified, leaf first.

@@ -11,6 +11,9 @@ use rustls::sign::CertifiedKey;
 
 use crate::{Error, provider};
 
+/// What comes of `cat` where a file does not end with a line break.
+const GLUED: &[u8] = b"----------BEGIN ";
+
 /// A certificate chain and its key, in files.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeyFiles {
@@ -71,11 +74,22 @@ impl Anchors {
 }
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
-    let bytes = read(path)?;
-    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&bytes).collect();
-    let chain = chain.map_err(|error| Error::Unusable { path: path.to_owned(), why: error.to_string() })?;
+    decode_chain(&read(path)?, path)
+}
+
+/// Reads the certificates of a PEM text, in order; there is at least one. `origin` names the text in errors.
+pub(crate) fn decode_chain(text: &[u8], origin: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
+    let unusable = |why: String| Error::Unusable { path: origin.to_owned(), why };
+    // The reader would pass the second one over.
+    if text.windows(GLUED.len()).any(|part| part == GLUED) {
+        return Err(unusable(
+            "a block begins on the line where another one ends; put a line break between them".to_owned(),
+        ));
+    }
+    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(text).collect();
+    let chain = chain.map_err(|error| unusable(error.to_string()))?;
     if chain.is_empty() {
-        return Err(Error::Empty { path: path.to_owned(), what: "certificate" });
+        return Err(Error::Empty { path: origin.to_owned(), what: "certificate" });
     }
     Ok(chain)
 }
@@ -98,6 +112,5 @@ pub(crate) fn encode(label: &str, der: &[u8]) -> String {
         pem.push_str(std::str::from_utf8(line).unwrap_or_default());
         pem.push('\n');
     }
-    pem.push_str(&format!("-----END {label}-----\n"));
-    pem
+    pem + "-----END " + label + "-----\n"
 }

@@ -11,6 +11,7 @@ mod examine;
 mod poll;
 mod schedule;
 mod session;
+mod signer;
 mod trouble;
 #[cfg(feature = "ecs")]
 mod xml;
@@ -25,6 +26,7 @@ pub(crate) use endpoint::Service;
 pub(crate) use examine::Permission;
 pub(crate) use poll::{Look, Poll};
 pub(crate) use schedule::Schedule;
+pub use signer::signer;
 pub(crate) use trouble::Trouble;
 #[cfg(feature = "ecs")]
 pub(crate) use xml::Element;

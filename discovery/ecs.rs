@@ -4,6 +4,7 @@
 //! its targets, lists and describes tasks in hundreds, and asks for a task definition once in the life of the process. How
 //! tasks become endpoints stands in `tasks`, pure.
 
+mod attested;
 mod cluster;
 mod examine;
 mod instances;
@@ -17,6 +18,7 @@ mod tests;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+pub use attested::attested_tasks;
 use cluster::{Need, Place};
 use target::Query;
 use tasks::Cluster;

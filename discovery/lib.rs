@@ -36,6 +36,9 @@ use std::fmt;
 
 pub use async_trait::async_trait;
 
+#[cfg(feature = "aws")]
+pub use aws::signer;
+
 pub use address::{Address, AddressError};
 pub use calls::Calls;
 pub use config::{
@@ -43,6 +46,8 @@ pub use config::{
     DnsFamily, EcsConfig, KubernetesAddresses, KubernetesConfig, KubernetesSurroundings, OpenError, check, open,
     written,
 };
+#[cfg(feature = "ecs")]
+pub use ecs::attested_tasks;
 pub use error::{Error, TargetError};
 pub use file::fixtures;
 pub use finding::{Finding, Verdict};

@@ -5,8 +5,8 @@
 //! limits of those above it, so the one that is nearest to its limit counts. Page cache that the kernel can drop at once is not
 //! counted as used, as kubelet and the kernel's own reclaim see it.
 
-/// Where cgroups are mounted.
-const ROOT: &str = "/sys/fs/cgroup";
+use crate::groups::{Folder, folders};
+
 /// cgroup v1 says "no limit" by a number near 2^63.
 const NO_LIMIT: u64 = 1 << 60;
 
@@ -24,68 +24,36 @@ pub struct Memory {
 
 /// The control groups that this process is in, the innermost first, that had a memory limit.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct MemoryGroups(Vec<Group>);
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Group {
-    folder: String,
-    is_v2: bool,
-}
+pub struct MemoryGroups(Vec<Folder>);
 
 impl MemoryGroups {
     /// Finds them; `None` where none has a limit.
     pub fn find(read: ReadFile<'_>) -> Option<Self> {
-        let groups = read("/proc/self/cgroup")?;
-        let path_of = |wanted: &dyn Fn(&str, &str) -> bool| {
-            groups.lines().find_map(|line| {
-                let mut parts = line.splitn(3, ':');
-                let (id, controllers, path) = (parts.next()?, parts.next()?, parts.next()?);
-                wanted(id, controllers).then(|| path.trim_end_matches('/').to_owned())
-            })
-        };
-        let v1 = path_of(&|_, controllers| controllers.split(',').any(|controller| controller == "memory"));
-        let v2 = path_of(&|id, controllers| id == "0" && controllers.is_empty());
-        let under = |root: &str, path: &str, is_v2: bool| {
-            let mut found = Vec::new();
-            let mut path = path;
-            loop {
-                let group = Group { folder: format!("{root}{path}"), is_v2 };
-                if group.read(read).is_some() {
-                    found.push(group);
-                }
-                match path.rsplit_once('/') {
-                    Some((above, _)) => path = above,
-                    None => return found,
-                }
-            }
-        };
-        let mut found = v1.map(|path| under(&format!("{ROOT}/memory"), &path, false)).unwrap_or_default();
-        found.extend(v2.map(|path| under(ROOT, &path, true)).unwrap_or_default());
+        let mut found = folders("memory", &["memory"], read);
+        found.retain(|group| memory_of(group, read).is_some());
         (!found.is_empty()).then_some(Self(found))
     }
 
     /// Returns what the group says that is nearest to its limit.
     pub fn read(&self, read: ReadFile<'_>) -> Option<Memory> {
         let share = |memory: &Memory| memory.used.saturating_mul(1000) / memory.limit.max(1);
-        self.0.iter().filter_map(|group| group.read(read)).max_by_key(share)
+        self.0.iter().filter_map(|group| memory_of(group, read)).max_by_key(share)
     }
 }
 
-impl Group {
-    fn read(&self, read: ReadFile<'_>) -> Option<Memory> {
-        let (limit, usage, droppable) = if self.is_v2 {
-            ("memory.max", "memory.current", "inactive_file ")
-        } else {
-            ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file ")
-        };
-        let file = |name: &str| read(&format!("{}/{name}", self.folder));
-        // "max" is no number, and no limit.
-        let limit = file(limit)?.trim().parse().ok().filter(|limit| *limit > 0 && *limit < NO_LIMIT)?;
-        let used: u64 = file(usage)?.trim().parse().ok()?;
-        let cache = file("memory.stat")
-            .and_then(|stat| stat.lines().find_map(|line| line.strip_prefix(droppable)?.trim().parse::<u64>().ok()));
-        Some(Memory { used: used.saturating_sub(cache.unwrap_or(0)), limit })
-    }
+fn memory_of(group: &Folder, read: ReadFile<'_>) -> Option<Memory> {
+    let (limit, usage, droppable) = if group.is_v2 {
+        ("memory.max", "memory.current", "inactive_file ")
+    } else {
+        ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file ")
+    };
+    let file = |name: &str| read(&format!("{}/{name}", group.path));
+    // "max" is no number, and no limit.
+    let limit = file(limit)?.trim().parse().ok().filter(|limit| *limit > 0 && *limit < NO_LIMIT)?;
+    let used: u64 = file(usage)?.trim().parse().ok()?;
+    let cache = file("memory.stat")
+        .and_then(|stat| stat.lines().find_map(|line| line.strip_prefix(droppable)?.trim().parse::<u64>().ok()));
+    Some(Memory { used: used.saturating_sub(cache.unwrap_or(0)), limit })
 }
 
 #[cfg(test)]

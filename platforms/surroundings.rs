@@ -5,6 +5,10 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
+use std::sync::Arc;
+
+use crate::whereabouts::Whereabouts;
 
 /// What a process can ask of the place it runs in.
 pub trait Surroundings: fmt::Debug + Send + Sync {
@@ -16,6 +20,16 @@ pub trait Surroundings: fmt::Debug + Send + Sync {
 
     /// Returns the text of a file of the system, such as `/proc/self/cgroup`; `None` where it cannot be read.
     fn file(&self, path: &str) -> Option<String>;
+
+    /// Returns the address that others are reached from; `None` without a default route, and where nobody looks.
+    fn address(&self) -> Option<IpAddr> {
+        None
+    }
+
+    /// Returns what the platform said when it was asked; `None`: it was not.
+    fn whereabouts(&self) -> Option<&Whereabouts> {
+        None
+    }
 }
 
 /// The surroundings of the running process.
@@ -38,9 +52,64 @@ impl Surroundings for Process {
     fn file(&self, path: &str) -> Option<String> {
         std::fs::read_to_string(path).ok()
     }
+
+    fn address(&self) -> Option<IpAddr> {
+        reached_from()
+    }
 }
 
-/// Surroundings that a test writes down: variables, and files by their absolute paths.
+/// Returns the address that this host reaches others from: that of its default route, as the kernel chooses it for an address
+/// of documentation (RFC 5737, RFC 3849). Nothing is sent.
+///
+/// A list of interfaces would not say which of their addresses that is: routes, rules and preferred source addresses do.
+pub fn reached_from() -> Option<IpAddr> {
+    let probe = |from: IpAddr, to: IpAddr| {
+        let socket = UdpSocket::bind((from, 0)).ok()?;
+        socket.connect((to, 9)).ok()?;
+        let address = socket.local_addr().ok()?.ip();
+        (!address.is_unspecified() && !address.is_loopback()).then_some(address)
+    };
+    probe(Ipv4Addr::UNSPECIFIED.into(), Ipv4Addr::new(192, 0, 2, 1).into())
+        .or_else(|| probe(Ipv6Addr::UNSPECIFIED.into(), Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1).into()))
+}
+
+/// Surroundings whose platform was asked once: whoever has them need not ask again.
+#[derive(Debug, Clone)]
+pub struct Located {
+    surroundings: Arc<dyn Surroundings>,
+    whereabouts: Arc<Whereabouts>,
+}
+
+impl Located {
+    /// Adds what the platform said.
+    pub fn new(surroundings: Arc<dyn Surroundings>, whereabouts: Arc<Whereabouts>) -> Self {
+        Self { surroundings, whereabouts }
+    }
+}
+
+impl Surroundings for Located {
+    fn variable(&self, name: &str) -> Option<String> {
+        self.surroundings.variable(name)
+    }
+
+    fn variables(&self) -> BTreeMap<String, String> {
+        self.surroundings.variables()
+    }
+
+    fn file(&self, path: &str) -> Option<String> {
+        self.surroundings.file(path)
+    }
+
+    fn address(&self) -> Option<IpAddr> {
+        self.surroundings.address()
+    }
+
+    fn whereabouts(&self) -> Option<&Whereabouts> {
+        Some(&self.whereabouts)
+    }
+}
+
+/// Surroundings that a test writes down: variables, and files by their absolute paths. `ADDRESS` is the address.
 #[derive(Debug, Clone, Default)]
 pub struct Scripted(pub BTreeMap<String, String>);
 
@@ -60,5 +129,8 @@ impl Surroundings for Scripted {
 
     fn file(&self, path: &str) -> Option<String> {
         self.0.get(path).cloned()
+    }
+    fn address(&self) -> Option<IpAddr> {
+        self.0.get("ADDRESS")?.parse().ok()
     }
 }

@@ -87,43 +87,44 @@ impl Allow {
 
     /// Says of every rule why it does not allow this, in file order; rules that do are left out. For people.
     pub(crate) fn why(&self, asked: Asked<'_>) -> Vec<Why> {
-        let of = |(rule, one): (usize, &Match)| Why { rule, misses: self.misses(one, asked) };
+        let of = |(rule, one): (usize, &Match)| Why { rule, misses: missed(one, asked) };
         self.rules.iter().enumerate().map(of).filter(|why| !why.misses.is_empty()).collect()
     }
+}
 
-    fn misses(&self, rule: &Match, asked: Asked<'_>) -> Vec<Miss> {
-        match asked {
-            Asked::Request(facts) => {
-                let mut found = misses(rule, facts, "");
-                if looks_at_path(rule) && is_ambiguous(facts.path) {
-                    found.retain(|miss| miss.key != "path" && miss.key != "grpc");
-                    let key = if rule.path.is_some() { "path" } else { "grpc" };
-                    let told = format!("`{}`, which servers read in different ways", facts.path);
-                    found.insert(0, Miss { key: key.to_owned(), found: told });
-                }
-                for miss in &mut found {
-                    // Routes call it `method`.
-                    if miss.key == "method" {
-                        "methods".clone_into(&mut miss.key);
-                    }
-                }
-                found
+/// Returns every condition of a rule that does not hold; none where it allows this.
+fn missed(rule: &Match, asked: Asked<'_>) -> Vec<Miss> {
+    match asked {
+        Asked::Request(facts) => {
+            let mut found = misses(rule, facts, "");
+            if looks_at_path(rule) && is_ambiguous(facts.path) {
+                found.retain(|miss| miss.key != "path" && miss.key != "grpc");
+                let key = if rule.path.is_some() { "path" } else { "grpc" };
+                let told = format!("`{}`, which servers read in different ways", facts.path);
+                found.insert(0, Miss { key: key.to_owned(), found: told });
             }
-            Asked::Bytes(from, address) => {
-                let nothing = |key: &str, found: String| Miss { key: key.to_owned(), found };
-                let mut found = Vec::new();
-                if let Some(key) = needs_request(rule) {
-                    found.push(nothing(key, "bytes, no request".to_owned()));
+            for miss in &mut found {
+                // Routes call it `method`.
+                if miss.key == "method" {
+                    "methods".clone_into(&mut miss.key);
                 }
-                if rule.from.as_ref().is_some_and(|wanted| !from.is_some_and(|id| wanted.matches(id))) {
-                    found.push(nothing("from", from.map_or_else(|| "nothing".to_owned(), |id| format!("`{id}`"))));
-                }
-                if !address_fits(rule, address) {
-                    let address = address.map_or_else(|| "nothing".to_owned(), |address| format!("`{address}`"));
-                    found.push(nothing("address", address));
-                }
-                found
             }
+            found
+        }
+        Asked::Bytes(from, address) => {
+            let nothing = |key: &str, found: String| Miss { key: key.to_owned(), found };
+            let mut found = Vec::new();
+            if let Some(key) = needs_request(rule) {
+                found.push(nothing(key, "bytes, no request".to_owned()));
+            }
+            if rule.from.as_ref().is_some_and(|wanted| !from.is_some_and(|id| wanted.matches(id))) {
+                found.push(nothing("from", from.map_or_else(|| "nothing".to_owned(), |id| format!("`{id}`"))));
+            }
+            if !address_fits(rule, address) {
+                let address = address.map_or_else(|| "nothing".to_owned(), |address| format!("`{address}`"));
+                found.push(nothing("address", address));
+            }
+            found
         }
     }
 }

@@ -9,6 +9,7 @@ mod demo;
 mod doctor;
 mod explain;
 mod healthcheck;
+mod platform;
 mod run;
 mod schema;
 mod simulate;
@@ -38,6 +39,7 @@ enum Subcommands {
     Doctor(doctor::Doctor),
     Explain(Box<explain::Explain>),
     Healthcheck(healthcheck::Arguments),
+    Platform(platform::Arguments),
     Run(run::Run),
     Schema(schema::Schema),
     Simulate(simulate::Simulate),
@@ -77,6 +79,7 @@ pub(crate) fn main() -> ExitCode {
             Subcommands::Doctor(doctor) => doctor.run().into(),
             Subcommands::Explain(explain) => explain.run().into(),
             Subcommands::Healthcheck(arguments) => healthcheck::run(&arguments, &Process),
+            Subcommands::Platform(arguments) => arguments.run().into(),
             Subcommands::Run(run) => run.run().into(),
             Subcommands::Schema(schema) => schema.run().into(),
             Subcommands::Simulate(simulate) => simulate.run().into(),

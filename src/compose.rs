@@ -3,6 +3,7 @@
 //! One task owns what changes (configuration, followed targets, listeners) and is told of everything by messages, so no
 //! lock guards it. It publishes a `Table` for the data path and a status for the admin interface.
 
+mod attestors;
 mod authority;
 mod control;
 mod demand;
@@ -12,9 +13,12 @@ mod identity;
 mod listeners;
 mod lookup;
 mod memory;
+mod notices;
 mod objects;
 mod offline;
 mod panics;
+mod place;
+mod provers;
 mod register;
 mod status;
 mod targets;
@@ -30,7 +34,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use meshless_certs::Mesh;
-use meshless_platforms::Surroundings;
+use meshless_platforms::{Platform, Surroundings};
 use tokio::runtime::Runtime;
 use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
 use tokio::time::Instant;
@@ -50,6 +54,7 @@ use crate::upstream::Table;
 use crate::upstream::live::Wanted;
 use crate::worker;
 
+pub use attestors::attestors;
 pub use authority::AuthorityAlone;
 use control::Control;
 pub(crate) use control::Event;
@@ -58,6 +63,8 @@ use health::Checker;
 use identity::Identities;
 pub use lookup::{Lookup, LookupError, Watched};
 pub use offline::{Offline, OfflineError};
+pub use place::{locate, processors};
+pub use provers::prover;
 use status::Status;
 
 /// Longest that an access log whose reader hangs may hold up the end.
@@ -96,6 +103,14 @@ pub enum StartError {
     /// The configuration is wrong.
     #[error("{0}")]
     Configuration(Problems),
+    /// The platform that `node.platform` names does not answer.
+    #[error("node.platform = \"{platform}\": {reason}; `meshless platform` shows what is found without it")]
+    Platform {
+        /// Which one.
+        platform: Platform,
+        /// Why.
+        reason: String,
+    },
     /// The system refuses threads or descriptors.
     #[error("cannot start: {0}")]
     System(#[from] std::io::Error),
@@ -124,6 +139,7 @@ pub struct Gateway {
 impl Gateway {
     /// Reads the configuration and starts everything. Returns when all listeners are bound; see `/ready` for the rest.
     pub fn start(options: Options) -> Result<Self, StartError> {
+        let options = place::located(options)?;
         let loaded =
             config::load(&options.paths, &*options.surroundings, &options.sets).map_err(StartError::Configuration)?;
         panics::install();
@@ -132,6 +148,8 @@ impl Gateway {
         process::register(&registry);
         let metrics = ControlMetrics::new(&registry);
         panics::count_in(metrics.panics());
+        let node = &loaded.config.node;
+        metrics.node(node.platform.map_or("", Platform::as_str), node.zone.as_deref().unwrap_or_default());
         let access_log = open_access_log(&loaded.config, &registry)?;
         let (tracer, switch, exporter) = crate::telemetry::traces::open(&registry);
         let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -156,12 +174,13 @@ impl Gateway {
         );
         let mesh = Arc::<Mesh>::default();
         let terms = Terms::new(mesh.clone());
-        let workers =
-            start_workers(&loaded.config, &table, &telemetry, epoch, &held_failed, &wanted, &pressure, &terms)?;
-        let ca = loaded.config.ca.as_ref().map(|ca| authority::start(ca, &registry)).transpose()?;
+        let count = place::workers(&loaded.config, &*options.surroundings);
+        let workers = start_workers(count, &table, &telemetry, epoch, &held_failed, &wanted, &pressure, &terms)?;
+        let ca = authority::start(&loaded.config, &*options.surroundings, &registry)?;
         let around = identity::Surroundings {
             authority: ca.as_ref().map(|ca| ca.issuer().clone()),
             state_dir: loaded.config.node.state_dir.clone(),
+            environment: options.surroundings.clone(),
         };
         let identities = Identities::new(mesh.clone(), metrics.identity(), fastrand::u64(..), around);
         let status = Arc::new(Status::new(table.clone(), events.clone(), epoch, identities.standing().clone()));
@@ -197,6 +216,7 @@ impl Gateway {
             epoch,
         });
         runtime.spawn(checker.run());
+        runtime.spawn(notices::drain_on_notice(options.surroundings.clone(), status.clone()));
         if let Some(memory) = memory {
             runtime.spawn(memory.run());
         }
@@ -318,7 +338,7 @@ fn open_access_log(
 
 #[allow(clippy::too_many_arguments, reason = "the parts of a worker, used in one place")]
 fn start_workers(
-    config: &Config,
+    count: usize,
     table: &Arc<ArcSwap<Table>>,
     telemetry: &Telemetry,
     epoch: Instant,
@@ -327,7 +347,6 @@ fn start_workers(
     pressure: &Arc<Pressure>,
     terms: &Arc<Terms>,
 ) -> Result<Vec<worker::Worker>, StartError> {
-    let count = config.node.workers.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
     let (senders, receivers): (Vec<_>, Vec<_>) = (0..count).map(|_| mpsc::unbounded_channel()).unzip();
     let crew = Crew::new(senders);
     let mut workers = Vec::with_capacity(count);

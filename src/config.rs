@@ -12,6 +12,7 @@
 //! The checked types serialize, with units and without secrets, for `/config`.
 
 mod actions;
+mod attestors;
 mod balance;
 mod breaker;
 mod ca;
@@ -38,17 +39,19 @@ mod traces;
 pub mod units;
 pub(crate) mod written;
 
-use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use meshless_platforms::Platform;
 use serde::Serialize;
 
 use crate::names::Rule;
 use crate::target::Expression;
 
 pub use actions::*;
+pub use attestors::*;
 pub use balance::*;
 pub use breaker::Breaker;
 pub use ca::{Ca, CaLimits};
@@ -58,6 +61,7 @@ pub use discovery::*;
 pub use health::{Health, HealthAsk};
 pub use hedge::Hedge;
 pub use identity::*;
+pub use layers::named_platform;
 pub use listeners::*;
 pub use matches::*;
 pub use policies::*;
@@ -87,6 +91,9 @@ pub struct Config {
     pub routes: Vec<Route>,
     /// Logical names in file order: the first match wins, after all routes.
     pub names: Vec<Rule>,
+    /// Whose evidence the authority of this process takes; `None`: there is no authority in it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub attestors: Option<Attestors>,
     /// Who we are to be; `None`: nobody, and nothing is done that needs an identity.
     pub identity: Option<Identity>,
     /// The authority of this process; `None`: it has none.
@@ -116,8 +123,12 @@ impl Config {
 pub struct Node {
     /// The service that we ask to be.
     pub service: Option<String>,
-    /// Our zone.
+    /// Our zone, as it is written, else as the platform says.
     pub zone: Option<String>,
+    /// The address that others reach us by, as it is written, else as the platform says.
+    pub address: Option<IpAddr>,
+    /// Where this process runs; `None`: `auto`, and nobody was asked.
+    pub platform: Option<Platform>,
     /// Where last-known-good snapshots are kept; `None`: nowhere, said once in the log.
     pub state_dir: Option<PathBuf>,
     /// Worker threads; `None`: the CPUs that this process may use.
@@ -192,6 +203,16 @@ pub enum AccessLog {
     Text,
 }
 
+/// What AWS says to a spot instance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Notice {
+    /// It is taken back in two minutes.
+    Interruption,
+    /// It may be taken back.
+    Rebalance,
+}
+
 /// `[shutdown]`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Shutdown {
@@ -201,4 +222,6 @@ pub struct Shutdown {
     /// Longest wait for what is in flight. Default 25 s.
     #[serde(serialize_with = "print::period")]
     pub drain: Duration,
+    /// What AWS says to a spot instance that drains, too.
+    pub notices: BTreeSet<Notice>,
 }

@@ -2,8 +2,8 @@
 
 use std::io;
 
-use meshless_certs::{NoIdentity, Refused};
-use rustls::{CertificateError, Error, InvalidMessage, PeerIncompatible};
+use meshless_certs::{NoIdentity, Refused, refusal};
+use rustls::{Error, InvalidMessage, PeerIncompatible};
 
 /// Why a handshake failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,7 +22,7 @@ impl Failed {
             // The peer left, or the network did.
             return Self { label: "tls_closed", why: format!("TLS: {error}") };
         };
-        if let Some(refused) = refused(error) {
+        if let Some(refused) = refusal(error) {
             return Self::refused(&refused);
         }
         let label = match error {
@@ -53,10 +53,14 @@ impl Failed {
             "chain_length" => "tls_chain_length",
             "expired" => "tls_expired",
             "identity" => "tls_identity",
+            "issuer_expired" => "tls_issuer_expired",
             "issuer_usage" => "tls_issuer_usage",
             "leaf_is_ca" => "tls_leaf_is_ca",
             "malformed" => "tls_malformed",
+            "name_constraints" => "tls_name_constraints",
             "no_certificate" => "tls_no_certificate",
+            "no_identity" => "no_identity",
+            "no_root" => "tls_no_root",
             "not_yet_valid" => "tls_not_yet_valid",
             "root_expired" => "tls_root_expired",
             "spiffe_id" => "tls_spiffe_id",
@@ -75,28 +79,12 @@ impl Failed {
     }
 }
 
-/// What of a peer's certificate was refused; `None`: something else went wrong.
-fn refused(error: &Error) -> Option<Refused> {
-    match error {
-        Error::NoCertificatesPresented => Some(Refused::None),
-        Error::InvalidCertificate(CertificateError::Expired | CertificateError::ExpiredContext { .. }) => {
-            Some(Refused::Expired)
-        }
-        Error::InvalidCertificate(CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. }) => {
-            Some(Refused::NotYetValid)
-        }
-        Error::InvalidCertificate(CertificateError::UnknownIssuer) => Some(Refused::UnknownIssuer),
-        Error::InvalidCertificate(CertificateError::BadEncoding) => Some(Refused::Malformed),
-        Error::InvalidCertificate(CertificateError::Other(other)) => {
-            Some(other.0.downcast_ref::<Refused>().cloned().unwrap_or_else(|| Refused::Other(other.to_string())))
-        }
-        Error::InvalidCertificate(other) => Some(Refused::Other(format!("{other:?}"))),
-        _ => None,
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use meshless_certs::Part;
+
     use super::*;
 
     fn failed(error: Error) -> Failed {
@@ -109,12 +97,12 @@ mod tests {
         let expected = "spiffe://example.org/svc/web".to_owned();
         for (refused, label) in [
             (Refused::Identity { found, expected }, "tls_identity"),
-            (Refused::Expired, "tls_expired"),
-            (Refused::NotYetValid, "tls_not_yet_valid"),
+            (Refused::Expired { part: Part::Leaf, ago: Duration::from_secs(7) }, "tls_expired"),
+            (Refused::Expired { part: Part::Root, ago: Duration::from_secs(7) }, "tls_root_expired"),
+            (Refused::NotYetValid { part: Part::Leaf, ahead: Duration::from_secs(7) }, "tls_not_yet_valid"),
             (Refused::UnknownIssuer, "tls_unknown_issuer"),
             (Refused::TrustDomain("other.org".to_owned()), "tls_trust_domain"),
             (Refused::SeveralUris, "tls_spiffe_id"),
-            (Refused::RootExpired, "tls_root_expired"),
         ] {
             let failed = failed(refused.clone().into());
             assert_eq!((failed.label, failed.why.contains(&refused.to_string())), (label, true), "{failed:?}");

@@ -20,16 +20,19 @@ use std::time::{Duration, SystemTime};
 use meshless_certs::{Mesh, TrustBundle};
 use tokio::time::Instant;
 
-pub(crate) use self::bond::{Bond, Cut, Peer, Side, peer};
+pub(crate) use self::bond::{Bond, Cut, Shown};
 
-use self::bond::Lost;
+use self::bond::{Lost, Side};
 use self::review::Review;
 use crate::shutdown::Drain;
 use crate::telemetry::metrics::WorkerMetrics;
 
-/// A connection of ours to an endpoint leaves its pool so long before a certificate ends, or a tenth of the certificate's
-/// lifetime where that is less: the endpoint drains at the end itself, and shall not meet a request of ours.
+/// A connection of ours to an endpoint leaves its pool so long before a certificate ends, or a tenth of the time
+/// that it has left when the connection begins, where that is less: the endpoint drains at the end itself, and shall not meet a request of ours.
 const MARGIN: Duration = Duration::from_secs(30);
+
+/// A certificate is valid to the end of its last second (RFC 5280, 4.1.2.5).
+const LAST_SECOND: Duration = Duration::from_secs(1);
 
 /// What all workers share of it.
 #[derive(Debug)]
@@ -60,7 +63,7 @@ pub(crate) struct Trust {
     metrics: WorkerMetrics,
     bonds: RefCell<Vec<Weak<Bond>>>,
     /// Lost, and when they are cut.
-    ending: RefCell<Vec<(Instant, Weak<Bond>)>>,
+    ending: RefCell<Vec<(Instant, Weak<Cut>)>>,
     /// No bond ends before this.
     soonest: Cell<Option<SystemTime>>,
     /// What peers were checked by last.
@@ -84,24 +87,21 @@ impl Trust {
     }
 
     /// Watches a client's connection from now on; the second one says when it has to end in order.
-    pub(crate) fn watch_client(&self, peer: Peer) -> (Rc<Bond>, Drain) {
-        let until = peer.not_after;
-        self.watch(peer, until, Side::Client)
+    pub(crate) fn watch_client(&self, shown: Shown) -> (Rc<Bond>, Drain) {
+        let until = shown.peer.not_after + LAST_SECOND;
+        self.watch(shown, until, Side::Client)
     }
 
     /// Watches a connection to an endpoint from now on. It ends before the shorter of both certificates does.
-    pub(crate) fn watch_endpoint(&self, peer: Peer) -> Rc<Bond> {
-        let own = self.terms.mesh.identity().map(|identity| (identity.leaf().not_before, identity.leaf().not_after));
-        let until = [Some((peer.not_before, peer.not_after)), own].into_iter().flatten().map(|(from, to)| {
-            let lifetime = to.duration_since(from).unwrap_or_default();
-            to - MARGIN.min(lifetime / 10)
-        });
-        let until = until.min().unwrap_or(peer.not_after);
-        self.watch(peer, until, Side::Endpoint).0
+    pub(crate) fn watch_endpoint(&self, shown: Shown, wall: SystemTime) -> Rc<Bond> {
+        let own = self.terms.mesh.identity().map(|identity| identity.leaf().not_after);
+        let end = own.map_or(shown.peer.not_after, |own| own.min(shown.peer.not_after));
+        let left = end.duration_since(wall).unwrap_or_default();
+        self.watch(shown, end - MARGIN.min(left / 10), Side::Endpoint).0
     }
 
-    fn watch(&self, peer: Peer, until: SystemTime, side: Side) -> (Rc<Bond>, Drain) {
-        let (bond, drain) = Bond::new(peer, until, side);
+    fn watch(&self, shown: Shown, until: SystemTime, side: Side) -> (Rc<Bond>, Drain) {
+        let (bond, drain) = Bond::new(shown, until, side);
         let mut bonds = self.bonds.borrow_mut();
         if bonds.len() == bonds.capacity() {
             // Those that ended go before the list grows.
@@ -125,10 +125,10 @@ impl Trust {
         if self.soonest.get().is_some_and(|soonest| soonest <= wall) {
             self.end_expired(wall, now);
         }
-        self.ending.borrow_mut().retain(|(at, bond)| {
-            let Some(bond) = bond.upgrade() else { return false };
+        self.ending.borrow_mut().retain(|(at, cut)| {
+            let Some(cut) = cut.upgrade() else { return false };
             if *at <= now {
-                bond.cut.cut();
+                cut.cut();
             }
             *at > now
         });
@@ -168,22 +168,28 @@ impl Trust {
         self.lose(&expired, Lost::Expired, now);
     }
 
-    /// Ends connections of clients in order that are not allowed any more. For those whose requests are not decided one by
-    /// one: bytes.
-    pub(crate) fn end_clients(&self, is_denied: &dyn Fn(&Bond) -> bool, now: Instant) {
-        let bonds = self.bonds.borrow().iter().filter_map(Weak::upgrade).collect::<Vec<_>>();
-        let denied = bonds.iter().filter(|bond| bond.side() == Side::Client && is_denied(bond)).map(Rc::downgrade);
-        self.lose(&denied.collect::<Vec<_>>(), Lost::Denied, now);
+    /// Ends a client's connection in order that nothing allows any more.
+    pub(crate) fn deny(&self, bond: &Rc<Bond>, now: Instant) {
+        self.lose(&[Rc::downgrade(bond)], Lost::Denied, now);
+    }
+
+    /// Ends a client's connection that carries bytes and showed no identity.
+    pub(crate) fn deny_bytes(&self, cut: &Rc<Cut>, now: Instant) {
+        self.metrics.peer_lost(Side::Client.label(), Lost::Denied.label());
+        self.cut_later(cut, now);
+    }
+
+    fn cut_later(&self, cut: &Rc<Cut>, now: Instant) {
+        self.ending.borrow_mut().push((crate::timer::after(now, self.terms.grace()), Rc::downgrade(cut)));
     }
 
     fn lose(&self, bonds: &[Weak<Bond>], why: Lost, now: Instant) {
-        let cut_at = crate::timer::after(now, self.terms.grace());
         let mut count = [0_usize; 2];
         for weak in bonds {
             let Some(bond) = weak.upgrade().filter(|bond| bond.lose()) else { continue };
             self.metrics.peer_lost(bond.side().label(), why.label());
             tracing::debug!(peer = %bond.id(), reason = why.label(), "A connection ends in order.");
-            self.ending.borrow_mut().push((cut_at, weak.clone()));
+            self.cut_later(bond.cut(), now);
             if let Some(count) = count.get_mut(usize::from(bond.side() == Side::Endpoint)) {
                 *count += 1;
             }
@@ -191,7 +197,12 @@ impl Trust {
         // The end of a certificate is everyday life; a peer that is refused is not.
         if why != Lost::Expired && count != [0, 0] {
             let [clients, endpoints] = count;
-            tracing::info!(clients, endpoints, reason = why.label(), "Connections end in order: their peers are not let in any more.");
+            tracing::info!(
+                clients,
+                endpoints,
+                reason = why.label(),
+                "Connections end in order: their peers are not let in any more."
+            );
         }
     }
 }

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Issued;
 use crate::attest::{Challenge, Method};
-use crate::{REFRESH_HINT, TrustBundle, TrustDomain, pem, svid};
+use crate::{Part, REFRESH_HINT, TrustBundle, TrustDomain, pem, svid};
 
 /// Path of the authority's own SPIFFE ID.
 pub(crate) const SERVING: &str = "/meshless/ca";
@@ -135,7 +135,7 @@ impl IssuedBody {
     /// A leaf that cannot be read is an error: the authority does not hand out what is none.
     pub(crate) fn of(issued: &Issued) -> Result<Self, String> {
         let leaf = issued.chain.first().ok_or("the chain is empty")?;
-        let (from, until) = svid::validity(leaf).map_err(|why| why.to_string())?;
+        let (from, until) = svid::validity(leaf, Part::Leaf).map_err(|why| why.to_string())?;
         let half = from + until.duration_since(from).unwrap_or_default() / 2;
         Ok(Self {
             id: issued.id.to_string(),

@@ -42,7 +42,15 @@ pub(super) struct Task {
     pub(super) container_instance_arn: Option<String>,
     pub(super) containers: Vec<Container>,
     pub(super) attachments: Vec<Attachment>,
+    pub(super) overrides: Overrides,
     pub(super) tags: Vec<Tag>,
+}
+
+/// What whoever started a task said in place of its definition.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(super) struct Overrides {
+    pub(super) task_role_arn: Option<String>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
@@ -106,6 +114,7 @@ pub(super) struct DefinitionAnswer {
 #[serde(rename_all = "camelCase", default)]
 pub(super) struct Definition {
     pub(super) network_mode: Option<String>,
+    pub(super) task_role_arn: Option<String>,
     pub(super) container_definitions: Vec<ContainerDefinition>,
 }
 

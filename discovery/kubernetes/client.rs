@@ -71,7 +71,7 @@ impl Default for Timing {
             // A thousand targets at rest are four or five requests a second; a server that hangs is noticed by then.
             watch: (Duration::from_mins(3), Duration::from_mins(4)),
             grace: Duration::from_secs(10),
-            // Servers send a bookmark each minute, and one two seconds before the end.
+            // Servers send a bookmark about once a minute.
             silence: Duration::from_mins(2),
             poll: Duration::from_secs(30),
         }

@@ -36,7 +36,12 @@ const PATHS: [Path; 13] = [
     Path { name: "/drain", methods: "POST", access: Access::Full, says: "begin to drain, as SIGTERM does" },
     Path { name: "/endpoints", methods: "GET", access: Access::Full, says: "endpoints; ?service=NAME for one" },
     Path { name: "/explain", methods: "GET", access: Access::Full, says: "why a request goes where it goes; ?url=…" },
-    Path { name: "/identity", methods: "GET", access: Access::Full, says: "who we are, or null; who comes in clear text" },
+    Path {
+        name: "/identity",
+        methods: "GET",
+        access: Access::Full,
+        says: "who we are, or null; who comes in clear text",
+    },
     Path { name: "/live", methods: "GET", access: Access::Probes, says: "200 while the process answers" },
     Path { name: "/log-level", methods: "GET, POST", access: Access::Full, says: "show or set (?level=debug) it" },
     Path {

@@ -8,10 +8,14 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::client::{Client, ClientError, Reply};
-use super::view::{ConfigView, EndpointState, EndpointView, ListenerView, Readiness, RegistrationView, ServiceView};
+use super::view::{
+    ConfigView, EndpointState, EndpointView, IdentityView, ListenerView, Readiness, RegistrationView, ServiceView,
+};
 
 /// Most endpoints that get nothing of which text tells; JSON tells of all.
 const MOST_UNUSED: usize = 20;
+/// Most sources of clear text of which text tells; JSON tells of all.
+const MOST_PLAINTEXT: usize = 20;
 
 /// What `meshless status` shows.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -23,6 +27,10 @@ pub struct Summary {
     /// Whether it should get traffic, and why not.
     #[serde(flatten)]
     pub readiness: Readiness,
+    /// Where it runs; `None` if it did not tell.
+    pub platform: Option<String>,
+    /// Its zone; `None`: it has none.
+    pub zone: Option<String>,
     /// The configuration that runs, without its text.
     pub config: ConfigSummary,
     /// Requests since it started.
@@ -33,6 +41,8 @@ pub struct Summary {
     pub uptime_seconds: Option<f64>,
     /// The target that its backend has not confirmed for longest; `None` if there is none.
     pub oldest_snapshot: Option<OldestSnapshot>,
+    /// Who it is; `None` where it has no `[identity]`.
+    pub identity: Option<IdentityView>,
     /// What it is registered as; `None` where it is not to be.
     pub registration: Option<RegistrationView>,
     /// Listeners.
@@ -94,11 +104,12 @@ impl Summary {
         let config: ConfigView = json(client, "/config", &[StatusCode::OK]).await?;
         let services: Vec<ServiceView> = json(client, "/services", &[StatusCode::OK]).await?;
         let endpoints: Vec<EndpointView> = json(client, "/endpoints", &[StatusCode::OK]).await?;
+        let identity: Option<IdentityView> = json(client, "/identity", &[StatusCode::OK]).await?;
         let registration: Option<RegistrationView> = json(client, "/registration", &[StatusCode::OK]).await?;
         let metrics = known(client, "/metrics", client.get("/metrics").await?, &[StatusCode::OK])?;
         let admin = client.address().to_string();
         let summary = Self::of(admin, readiness, config, services, &metrics.text, now);
-        Ok(Self { registration, endpoints, ..summary })
+        Ok(Self { identity, registration, endpoints, ..summary })
     }
 
     fn of(
@@ -109,6 +120,7 @@ impl Summary {
         metrics: &str,
         now: SystemTime,
     ) -> Self {
+        let of_node = |key: &str| Some(config.config.pointer(&format!("/node/{key}"))?.as_str()?.to_owned());
         // The sum of nothing is -0, which prints so.
         let requests = series(metrics, "request_total").map(|(_, value)| value).sum::<f64>() + 0.0;
         let now = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
@@ -121,6 +133,8 @@ impl Summary {
             admin,
             version: series(metrics, "proxy_build_info").next().map(|(labels, _)| label(labels, "version")),
             readiness,
+            platform: of_node("platform"),
+            zone: of_node("zone"),
             config: ConfigSummary {
                 version: config.version,
                 loaded_at: config.loaded_at,
@@ -132,6 +146,7 @@ impl Summary {
             requests_per_second: uptime_seconds.filter(|uptime| *uptime > 0.0).map(|uptime| requests / uptime),
             uptime_seconds,
             oldest_snapshot,
+            identity: None,
             registration: None,
             listeners: config.listeners,
             services,
@@ -214,6 +229,10 @@ impl Summary {
         for warning in self.readiness.warnings.iter().chain(&self.config.warnings) {
             writeln!(text, "  warning       {warning}")?;
         }
+        if let Some(platform) = &self.platform {
+            let zone = self.zone.as_ref().map(|zone| format!(", zone {zone}")).unwrap_or_default();
+            writeln!(text, "platform        {platform}{zone}")?;
+        }
         writeln!(text, "configuration   version {}, since {}", self.config.version, self.config.loaded_at)?;
         if let Some(error) = &self.config.last_error {
             writeln!(text, "  refused       {}", error.trim_end().replace('\n', "\n                "))?;
@@ -231,6 +250,9 @@ impl Summary {
             }
             Some(_) => writeln!(text, "\ndiscovery       every target is confirmed")?,
             None => writeln!(text)?,
+        }
+        if let Some(identity) = &self.identity {
+            print_identity(identity, text)?;
         }
         if let Some(own) = &self.registration {
             write!(
@@ -259,7 +281,22 @@ impl Summary {
             [service.name.clone(), endpoints(service), service.balance.clone(), service.in_flight.to_string()]
         });
         table(text, ["SERVICE", "ENDPOINTS", "BALANCE", "IN FLIGHT"], services)?;
+        self.print_plaintext(text)?;
         self.print_unused(text)
+    }
+
+    /// Prints who comes in clear text where certificates are wished for.
+    fn print_plaintext(&self, text: &mut String) -> fmt::Result {
+        let sources = || self.identity.iter().flat_map(|identity| &identity.plaintext);
+        let rows = sources().take(MOST_PLAINTEXT).map(|source| {
+            [source.listener.clone(), source.address.clone(), source.connections.to_string(), source.last.clone()]
+        });
+        table(text, ["LISTENER", "CLEAR TEXT FROM", "CONNECTIONS", "LAST"], rows)?;
+        let more = sources().count().saturating_sub(MOST_PLAINTEXT);
+        if more > 0 {
+            writeln!(text, "and {more} more: --json, or /identity, tells of all")?;
+        }
+        Ok(())
     }
 
     /// Prints the endpoints that get nothing: where each was found, how old that is, and why it gets nothing.
@@ -282,6 +319,21 @@ impl Summary {
             writeln!(text, "and {more} more: --json, or /endpoints, tells of all")?;
         }
         Ok(())
+    }
+}
+
+/// Who it is, for how long, and why it may not stay so.
+fn print_identity(identity: &IdentityView, text: &mut String) -> fmt::Result {
+    let id = identity.id.as_deref().unwrap_or("none yet");
+    write!(text, "identity        {id}")?;
+    match identity.left_seconds {
+        Some(left) if left > 0.0 => writeln!(text, ", valid for {}, from {}", Span(left), identity.source)?,
+        Some(_) => writeln!(text, ", expired, from {}", identity.source)?,
+        None => writeln!(text, ", from {}", identity.source)?,
+    }
+    match &identity.last_error {
+        Some(error) => writeln!(text, "  not renewed   {error}"),
+        None => Ok(()),
     }
 }
 
@@ -379,6 +431,7 @@ proxy_build_info{version="9.8.7"} 1
 meshless 9.8.7 at unix:/a.sock: not ready
   because       draining\u{fffd}[31m
   warning       consul/web never answered
+platform        ecs, zone eu-west-1a
 configuration   version 3, since 2026-09-30T12:34:56.789Z
   refused       meshless.toml:7:3: unknown key `form`
   needs restart node.workers

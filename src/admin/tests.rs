@@ -43,7 +43,7 @@ impl View for Scripted {
                 protocol: "auto".into(),
                 connections: 2,
             }],
-            config: json!({ "services": {} }),
+            config: json!({ "node": { "platform": "ecs", "zone": "eu-west-1a" }, "services": {} }),
         }
     }
 

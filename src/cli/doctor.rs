@@ -4,10 +4,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::Args;
-use meshless::compose::{Examination, LookupError, implied_backends};
+use meshless::compose::{Examination, LookupError, implied_backends, locate};
 use meshless::config::{self, Config};
 use meshless::targets::Outcome;
-use meshless_platforms::Process;
+use meshless_platforms::{Process, Surroundings};
 use tokio::runtime::Runtime;
 
 use super::{Exit, check, complain, print};
@@ -30,10 +30,6 @@ pub(super) struct Doctor {
 impl Doctor {
     pub(super) fn run(self) -> Exit {
         let json = self.json;
-        let config = match self.load() {
-            Ok(config) => config,
-            Err(text) => return complain(&text, Exit::Wrong),
-        };
         let runtime = match Runtime::new() {
             Ok(runtime) => runtime,
             Err(error) => {
@@ -41,8 +37,12 @@ impl Doctor {
                 return complain(&format!("error: {error}\n{hint}"), Exit::Failed);
             }
         };
+        let (config, surroundings) = match runtime.block_on(self.load()) {
+            Ok(loaded) => loaded,
+            Err(text) => return complain(&text, Exit::Wrong),
+        };
         let report =
-            runtime.block_on(async { Ok::<_, LookupError>(Examination::new(config)?.run(Arc::new(Process)).await) });
+            runtime.block_on(async { Ok::<_, LookupError>(Examination::new(config)?.run(surroundings).await) });
         // A disk that hangs must not hold up the end.
         runtime.shutdown_background();
         let report = match report {
@@ -69,16 +69,19 @@ impl Doctor {
         }
     }
 
-    fn load(self) -> Result<Config, String> {
+    /// Loads what a gateway would, with what the platform says here.
+    async fn load(self) -> Result<(Config, Arc<dyn Surroundings>), String> {
+        let surroundings = locate(&self.config, Arc::new(Process)).await;
         if self.config.is_empty() {
-            let implied = implied_backends(&Process);
-            return config::load_implied(&implied, &Process).map_err(|problems| format!("{problems}\n"));
+            let implied = implied_backends(&*surroundings);
+            let config = config::load_implied(&implied, &*surroundings).map_err(|problems| format!("{problems}\n"))?;
+            return Ok((config, surroundings));
         }
         let sets = check::sets(self.sets)?;
-        let loaded = config::load(&self.config, &Process, &sets).map_err(|problems| format!("{problems}\n"))?;
+        let loaded = config::load(&self.config, &*surroundings, &sets).map_err(|problems| format!("{problems}\n"))?;
         for warning in &loaded.warnings {
             complain(&format!("{warning}\n"), Exit::Done);
         }
-        Ok(loaded.config)
+        Ok((loaded.config, surroundings))
     }
 }

@@ -45,6 +45,9 @@ impl Run {
         let mut gateway = match Gateway::start(options) {
             Ok(gateway) => gateway,
             Err(error @ StartError::Configuration(_)) => return complain(&format!("{error}\n"), Exit::Wrong),
+            Err(error @ StartError::Platform { .. }) => {
+                return complain(&format!("meshless: {error}\n"), Exit::Unreachable);
+            }
             Err(error) => return complain(&format!("meshless: {error}\n"), Exit::Failed),
         };
         tracing::info!(admin = %gateway.admin, version = env!("CARGO_PKG_VERSION"), "Started.");

@@ -1,12 +1,13 @@
 //! `meshless targets`: who is there, now?
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use clap::Args;
 use meshless::admin::ServiceView;
 use meshless::admin::client::{Client, DEFAULT_ADDRESS, parse_address};
-use meshless::compose::{Lookup, LookupError, Watched};
+use meshless::compose::{Lookup, LookupError, Watched, locate};
 use meshless::config::units::Period;
 use meshless::target::Expression;
 use meshless::targets::{Answers, Outcome, SCHEMA, TargetView, Text, changes};
@@ -90,7 +91,7 @@ impl Targets {
 
     async fn resolve(self) -> Result<Answers, Failure> {
         let (json, watch, limit) = (self.json, self.watch, self.timeout);
-        let source = self.source()?;
+        let source = self.source().await?;
         if watch {
             source.watch(json).await?;
             return Ok(Answers { schema: SCHEMA, targets: Vec::new(), notes: Vec::new() });
@@ -102,7 +103,7 @@ impl Targets {
         Ok(Answers { schema: SCHEMA, targets, notes })
     }
 
-    fn source(self) -> Result<Source, Failure> {
+    async fn source(self) -> Result<Source, Failure> {
         let expression = self.expression.as_deref().map(Expression::parse).transpose();
         let expression = expression.map_err(|error| {
             let text = self.expression.as_deref().unwrap_or_default();
@@ -123,7 +124,8 @@ impl Targets {
             Some(expression) if self.config.is_empty() => Lookup::of_expression(expression, &Process),
             expression => {
                 let sets = check::sets(self.sets).map_err(|text| Failure { text, exit: Exit::Wrong })?;
-                Lookup::of_files(&self.config, &Process, &sets, expression.as_ref())
+                let surroundings = locate(&self.config, Arc::new(Process)).await;
+                Lookup::of_files(&self.config, &*surroundings, &sets, expression.as_ref())
             }
         };
         let lookup = lookup.map_err(|error| match error {

@@ -12,18 +12,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use meshless_certs::attest::Attestor;
 use meshless_certs::authority::command::{Command, Refusal, RefusalKind};
 use meshless_certs::authority::server::ServerOptions;
 use meshless_certs::authority::server::operator::Operator;
 use meshless_certs::authority::{self, Authority, Limits, Passphrase, SOCKET};
+use meshless_platforms::Surroundings;
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
 use self::serve::Parts;
 pub(super) use self::serve::Served;
 use super::StartError;
-use crate::config::Ca;
+use crate::config::Config;
 use crate::telemetry::metrics::Registry;
 
 pub use alone::AuthorityAlone;
@@ -56,8 +56,14 @@ impl Operator for Desk {
     }
 }
 
-/// Opens the authority of a configuration and serves it. Blocks.
-pub(super) fn start(config: &Ca, registry: &Arc<Registry>) -> Result<Served, StartError> {
+/// Opens the authority of a configuration, if there is one, and serves it. Blocks.
+pub(super) fn start(
+    config: &Config,
+    surroundings: &dyn Surroundings,
+    registry: &Arc<Registry>,
+) -> Result<Option<Served>, StartError> {
+    let attestors = config.attestors.as_ref().map(|found| super::attestors(found, surroundings)).transpose()?;
+    let Some(config) = &config.ca else { return Ok(None) };
     let unusable = |why: String| StartError::Unusable(format!("ca: {why}"));
     let passphrase = config.passphrase_file.as_deref().map(Passphrase::read).transpose();
     let passphrase = passphrase.map_err(|error| unusable(format!("passphrase_file: {error}")))?;
@@ -69,7 +75,7 @@ pub(super) fn start(config: &Ca, registry: &Arc<Registry>) -> Result<Served, Sta
         passphrase,
         ..authority::Options::default()
     };
-    let opened = Authority::open(&config.state_dir, options, attestors(config)?);
+    let opened = Authority::open(&config.state_dir, options, attestors.unwrap_or_default());
     let authority = Arc::new(opened.map_err(|error| unusable(error.to_string()))?);
     let told = authority.desk().trust_domain().clone();
     if let Some(expected) = config.trust_domain.as_ref().filter(|expected| **expected != told) {
@@ -93,18 +99,7 @@ pub(super) fn start(config: &Ca, registry: &Arc<Registry>) -> Result<Served, Sta
     let served = Served::start(parts, upkeep(authority)).map_err(|error| unusable(error.to_string()))?;
     let listen = served.address().map_or_else(|| "nowhere".to_owned(), |address| address.to_string());
     tracing::info!(trust_domain = %told, listen, directory = %config.state_dir.display(), "The authority is open.");
-    Ok(served)
-}
-
-/// Who says who is who; join tokens need nobody.
-fn attestors(config: &Ca) -> Result<Vec<Arc<dyn Attestor>>, StartError> {
-    match config.allow.first() {
-        None => Ok(Vec::new()),
-        Some(rule) => Err(StartError::Unusable(format!(
-            "ca.allow: attestation by {} is not in this build yet; use join tokens, which need no entry",
-            rule.method()
-        ))),
-    }
+    Ok(Some(served))
 }
 
 /// Moves intermediates and roots along, for ever.

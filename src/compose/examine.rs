@@ -185,7 +185,7 @@ fn process(config: &Config, running: &Running, surroundings: &dyn Surroundings) 
     };
     let read = |path: &str| surroundings.file(path);
     let group = MemoryGroups::find(&read).and_then(|groups| groups.read(&read));
-    let available = std::thread::available_parallelism().map_or(1, usize::from);
+    let available = super::processors(surroundings).count;
     let youngest = config.node.state_dir.as_deref().and_then(youngest);
     vec![
         descriptors::judge(needed, limit, whose),

@@ -5,6 +5,7 @@ mod active;
 mod entry;
 mod perform;
 
+use std::net::IpAddr;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -35,6 +36,8 @@ pub(super) struct Plan {
     backend: Kind,
     config: Register,
     zone: Option<String>,
+    /// `node.address`.
+    address: Option<IpAddr>,
     bound: SocketAddr,
 }
 
@@ -45,6 +48,8 @@ pub(super) struct Opened {
     backend: Kind,
     config: Register,
     zone: Option<String>,
+    /// `node.address`.
+    address: Option<IpAddr>,
 }
 
 /// Opens what a configuration wants to register in; does nothing yet.
@@ -55,18 +60,18 @@ pub(super) fn open(config: &Config) -> Result<Option<Opened>, StartError> {
     let backend = backend.ok_or_else(missing)?;
     let registrar =
         registrar(&register.backend, &backend).map_err(|error| StartError::Unusable(error.to_string()))?.into();
-    let zone = config.node.zone.clone();
-    Ok(Some(Opened { registrar, backend, config: register.clone(), zone }))
+    let (zone, address) = (config.node.zone.clone(), config.node.address);
+    Ok(Some(Opened { registrar, backend, config: register.clone(), zone, address }))
 }
 
 impl Opened {
     /// Returns the whole plan, with where the listener listens now.
     fn at(self, listeners: &[Running]) -> Option<Plan> {
-        let Self { registrar, backend, config, zone } = self;
+        let Self { registrar, backend, config, zone, address } = self;
         let bound = listeners.iter().find(|one| *one.shared.name == *config.listener).map(|one| &one.address);
         // The configuration lets nothing but TCP listeners that exist be registered.
         let Some(ListenAddress::Tcp(bound)) = bound else { return None };
-        Some(Plan { registrar, backend, config, zone, bound: *bound })
+        Some(Plan { registrar, backend, config, zone, address, bound: *bound })
     }
 }
 

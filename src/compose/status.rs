@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwap;
 use meshless_discovery::{Health, Target};
+use meshless_platforms::NoticeKind;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
@@ -20,7 +21,7 @@ use crate::admin::{
     ConfigView, EndpointState, EndpointView, IdentityView, ListenerView, PlaintextView, Readiness, RegistrationView,
     ServiceView, View,
 };
-use crate::config::{Config, ListenAddress, Problem};
+use crate::config::{Config, ListenAddress, Notice, Problem};
 use crate::explain::answer::Explanation;
 use crate::explain::{self, Provenance, Question, Refusal, Situation, endpoint};
 use crate::follow::{Followed, removals};
@@ -174,6 +175,15 @@ impl Status {
     pub(super) fn begin_drain(&self, grace: bool) {
         self.draining.store(true, Ordering::Relaxed);
         let _ = self.events.send(Event::Drain { grace });
+    }
+
+    /// Says whether what AWS says to a spot instance drains, too.
+    pub(super) fn drains_on(&self, notice: NoticeKind) -> bool {
+        let notice = match notice {
+            NoticeKind::Interruption => Notice::Interruption,
+            NoticeKind::Rebalance => Notice::Rebalance,
+        };
+        self.told().running.as_ref().is_some_and(|config| config.shutdown.notices.contains(&notice))
     }
 
     /// Milliseconds of the process, as the workers count them.

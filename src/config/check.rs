@@ -2,6 +2,7 @@
 
 mod actions;
 mod allow;
+mod attestors;
 mod balance;
 mod ca;
 mod discovery;
@@ -142,6 +143,7 @@ impl Check<'_> {
         let defaults = self.policies(raw.defaults.as_ref(), &super::Policies::default(), &root.key("defaults"));
         let identity = self.identity(raw, &node);
         let ca = self.ca(raw, &node);
+        let attestors = raw.ca.as_ref().map(|ca| self.attestors(ca));
         let services = self.services(&raw.services, &defaults, identity.as_ref());
         let listeners = self.listeners(&raw.listeners);
         let routes = self.routes(&raw.routes);
@@ -149,8 +151,8 @@ impl Check<'_> {
         self.addresses(admin.as_ref(), &listeners);
         self.reach(raw, &listeners, &routes);
         self.names_reach(&names, &listeners);
-        self.allow_holds(raw, &listeners);
         self.inline_mesh(&defaults, &listeners, &routes, &names);
+        self.allow_holds(raw, &listeners);
         let telemetry = self.telemetry(raw.telemetry.as_ref(), &node);
         let shutdown = process::shutdown(raw.shutdown.as_ref());
         let place = register::Place { node: &node, discovery: &discovery, listeners: &listeners, services: &services };
@@ -164,6 +166,7 @@ impl Check<'_> {
             listeners: listeners.into_iter().flatten().collect(),
             routes: routes.into_iter().flatten().collect(),
             names: names.into_iter().flatten().collect(),
+            attestors,
             identity,
             ca,
             register,

@@ -5,6 +5,9 @@ use std::path::PathBuf;
 use meshless_certs::TrustDomain;
 use serde::{Serialize, Serializer};
 
+/// Where Kubernetes puts the token of a service account for us, by the chart.
+pub const KUBERNETES_TOKEN: &str = "/var/run/secrets/tokens/meshless";
+
 /// Who we are to be, and who says so.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Identity {

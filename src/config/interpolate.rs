@@ -1,14 +1,14 @@
 //! `${NAME}`, `${NAME:-default}` and `${node.zone}` inside strings; `$$` is a `$`.
 //!
 //! A name without a dot is an environment variable. A name with a dot comes from `--set`, else from `[node]`, which is
-//! read first and takes no `${…}` itself.
+//! read first and takes no `${…}` itself, else from what the platform said, if it was asked.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use meshless_platforms::Surroundings;
+use meshless_platforms::{Surroundings, Whereabouts};
 
 use super::document::{Node, Tree};
-use super::problem::{At, Path, Place, Problem, Severity};
+use super::problem::{At, Path, Place, Problem, Severity, suggestion};
 
 /// Why a text cannot be expanded, and at which byte of it.
 #[derive(Debug, PartialEq, Eq)]
@@ -52,7 +52,10 @@ fn node_values(tree: &Tree) -> BTreeMap<String, String> {
     let Some(Node::Table(node)) = root.get("node").map(|node| &node.node) else { return found };
     for (key, value) in node {
         if let Node::Text(text) = &value.node {
-            found.insert(format!("node.{key}"), text.clone());
+            // What `auto` stands for is the platform's to say.
+            if key != "platform" || text != "auto" {
+                found.insert(format!("node.{key}"), text.clone());
+            }
         }
     }
     found
@@ -109,13 +112,16 @@ impl Values<'_> {
             return Ok(Some(value.clone()));
         }
         if name.contains('.') {
-            let value = self.node.get(name).cloned();
-            return match value {
-                Some(value) => Ok(Some(value)),
-                None if name.starts_with("node.") => {
+            let whereabouts = self.surroundings.whereabouts();
+            let told = || whereabouts?.value(name).map(str::to_owned);
+            let value = self.node.get(name).cloned().or_else(told);
+            return match (value, whereabouts) {
+                (Some(value), _) => Ok(Some(value)),
+                (None, Some(whereabouts)) => Err(self.not_told(name, whereabouts)),
+                (None, None) if name.starts_with("node.") => {
                     Err(format!("`{name}` is not known; set it in [node], or give `--set {name}=…` to check"))
                 }
-                None => Err(format!("nothing here says `{name}`; give `--set {name}=…`")),
+                (None, None) => Err(format!("nothing here says `{name}`; give `--set {name}=…`")),
             };
         }
         match self.surroundings.variable(name) {
@@ -124,6 +130,19 @@ impl Values<'_> {
                 Err(format!("the environment variable `{name}` is not set; set it, or write `${{{name}:-default}}`"))
             }
         }
+    }
+}
+
+impl Values<'_> {
+    /// Says why a platform that was asked gave no such value, and what it gave.
+    fn not_told(&self, name: &str, whereabouts: &Whereabouts) -> String {
+        let Whereabouts { platform, missing, values, .. } = whereabouts;
+        let remedy = if name.starts_with("node.") { format!("; set `{name}` in [node]") } else { String::new() };
+        if let Some(reason) = missing.get(name) {
+            return format!("`{name}` is not known on this platform (`{platform}`): {reason}{remedy}");
+        }
+        let given = self.node.keys().chain(values.keys()).map(String::as_str);
+        format!("`{name}` is nothing that this platform (`{platform}`) gives{}", suggestion(name, given))
     }
 }
 

@@ -11,10 +11,10 @@ use std::path::{Path as FilePath, PathBuf};
 use std::sync::Arc;
 
 use config::{Config, ConfigError, Environment, Map, Source, Value, ValueKind};
-use meshless_platforms::Surroundings;
+use meshless_platforms::{ECS_SERVICE, Platform, Surroundings};
 
 use super::document::{self, Format, Node, Tree};
-use super::problem::{At, Path, Place, Problem, Severity};
+use super::problem::{At, Path, Place, Problem, Severity, Step};
 use super::structure;
 
 /// Lists of tables that several files may add to.
@@ -46,6 +46,17 @@ pub(super) fn read(paths: &[PathBuf], surroundings: &dyn Surroundings) -> Layers
     let variables = variables(surroundings, &mut problems);
     let tree = overlay(tree, &variables, &mut problems);
     Layers { tree, files, problems }
+}
+
+/// Returns the platform that `node.platform` names, before anything else is read: what it says is needed to read the rest. `None` is
+/// `auto`, and whatever is wrong there, which loading tells.
+pub fn named_platform(paths: &[PathBuf], surroundings: &dyn Surroundings) -> Option<Platform> {
+    let tree = read(paths, surroundings).tree;
+    let key = |key: &str| Step::Key(key.to_owned());
+    match &tree.child(&key("node"))?.child(&key("platform"))?.node {
+        Node::Text(name) => Platform::parse(name),
+        _ => None,
+    }
 }
 
 /// An empty table for each of these backends, under the environment.
@@ -113,7 +124,7 @@ pub(super) fn read_one(path: &FilePath) -> Result<Tree, Problem> {
 
 /// Adds what the next file sets.
 fn merge_file(tree: &mut Tree, next: Tree, path: &Path, problems: &mut Vec<Problem>) {
-    let appended = matches!(path.steps(), [super::problem::Step::Key(key)] if APPENDED.contains(&key.as_str()));
+    let appended = matches!(path.steps(), [Step::Key(key)] if APPENDED.contains(&key.as_str()));
     match (&mut tree.node, next.node) {
         (Node::Table(table), Node::Table(keys)) => {
             // Tables have no place of their own once they come from two files; the first one stands for both.
@@ -149,7 +160,7 @@ fn variables(surroundings: &dyn Surroundings, problems: &mut Vec<Problem>) -> Va
         };
         let Some(rest) = rest.strip_prefix('_') else {
             // Kubernetes puts MESHLESS_SERVICE_HOST, MESHLESS_PORT_… into pods next to a service named `meshless`.
-            if !rest.starts_with("service_") && !rest.starts_with("port") {
+            if name != ECS_SERVICE && !rest.starts_with("service_") && !rest.starts_with("port") {
                 let message = "is not read; a key is set as MESHLESS__TABLE__KEY, with two underscores".to_owned();
                 problem(Severity::Warning, message);
             }

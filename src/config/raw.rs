@@ -4,6 +4,7 @@
 //! has not carry `x-later` in the schema (`x-later-values` for single values of an enumeration, `x-later-unless` for
 //! the one value that says what is done anyway), and are refused with what to do. Unknown keys are refused.
 
+mod attestors;
 mod ca;
 mod discovery;
 mod identity;
@@ -19,13 +20,14 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+pub use attestors::{CaAws, CaEc2, CaKubernetes, CaX509};
 pub use ca::{Attestor, Ca, CaAllow, CaLimits};
 pub use discovery::{ConsulConsistency, Discovery, DiscoveryType, DnsFamily, KubernetesAddresses};
 pub use identity::{Attest, Authority, AuthorityFiles, Identity};
 pub use listener::{
     Allow, CertifiedKey, ControlFrames, Listener, ListenerLimits, ListenerProtocol, ListenerTls, TlsMode,
 };
-pub use process::{AccessLog, Admin, Name, Node, Platform, Shutdown, Telemetry, Traces};
+pub use process::{AccessLog, Admin, Name, Node, Notice, Platform, Shutdown, Telemetry, Traces};
 pub use register::{CheckedBy, Register, RegisterCheck, RegisterCheckType};
 pub use resilience::{Breaker, Classify, Health, HealthType};
 pub use route::{

@@ -6,9 +6,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use bytes::BytesMut;
-use http::HeaderValue;
-use meshless_certs::{MeshServer, Server, SpiffeId};
-use rustls::pki_types::CertificateDer;
+use meshless_certs::{MeshServer, Server};
 use tokio::time::Instant;
 use tokio_rustls::{TlsAcceptor, TlsStream};
 
@@ -19,7 +17,7 @@ use crate::proxy::Encrypted;
 use crate::proxy::headers::client_certificate;
 use crate::shutdown::Drain;
 use crate::stream::Stream;
-use crate::trust;
+use crate::trust::Shown;
 
 /// The first bytes of a connection that speaks TLS: a handshake record of a version 3.x (RFC 8446, 5.1).
 const HANDSHAKE: [u8; 2] = [22, 3];
@@ -76,7 +74,7 @@ pub(super) async fn secure(local: &Local, stream: Stream, client: Option<IpAddr>
             local.shared.plaintext().count(client, SystemTime::now());
             if local.worker.rarely().may_say(&("plaintext", &local.shared.name, client), Instant::now()) {
                 let client = client.map(tracing::field::display);
-                tracing::info!(listener = &*local.shared.name, client, "A connection in clear text is let in (`permissive`).");
+                tracing::info!(listener = &*local.shared.name, client, "A connection in clear text is let in.");
             }
             Ok(Secured::clear(stream))
         }
@@ -91,38 +89,32 @@ async fn by_files(server: &Arc<Server>, stream: Stream) -> Result<Secured, Faile
     let name = connection.server_name().map(ToOwned::to_owned);
     let chain = connection.peer_certificates();
     let identity = chain.and_then(meshless_certs::spiffe_id);
-    let certificate = identity.as_ref().and_then(|id| certificate(None, chain, id));
+    let leaf = chain.and_then(|chain| chain.first());
+    let certificate = identity
+        .as_ref()
+        .zip(leaf)
+        .and_then(|(id, leaf)| client_certificate(None, &meshless_certs::fingerprint(leaf), id.as_str()));
     let encrypted = Encrypted { server: Some(server.clone()), name, identity, certificate, bond: None };
     Ok(Secured { stream: Stream::from(TlsStream::from(session)), encrypted: Some(encrypted), alpn, drain: None })
 }
 
 async fn by_mesh(local: &Local, server: &MeshServer, stream: Stream) -> Result<Secured, Failed> {
     let mesh = server.mesh();
-    let generation = mesh.generation();
     let config = server.config(SystemTime::now()).map_err(|error| Failed::no_identity(&error))?;
     let session = TlsAcceptor::from(config).accept(stream).await.map_err(|error| Failed::of(&error))?;
     let connection = session.get_ref().1;
-    let (chain, kind) = (connection.peer_certificates(), connection.handshake_kind());
-    let peer = trust::peer(mesh, generation, chain, kind, SystemTime::now());
-    let peer = peer.map_err(|refused| Failed::refused(&refused))?;
+    let peer = server.peer(connection, SystemTime::now()).map_err(|refused| Failed::refused(&refused))?;
     let ours = mesh.identity();
-    let certificate = certificate(ours.as_ref().map(|ours| ours.id()), chain, &peer.id);
+    let ours = ours.as_ref().map(|ours| ours.id().as_str());
+    let certificate = client_certificate(ours, &peer.fingerprint, peer.id.as_str());
     let alpn = connection.alpn_protocol().map(<[u8]>::to_vec);
     let identity = Some(peer.id.clone());
-    let (bond, drain) = local.worker.trust().watch_client(peer);
+    let shown = Shown::new(peer, connection.peer_certificates());
+    let (bond, drain) = local.worker.trust().watch_client(shown);
     let mut stream = Stream::from(TlsStream::from(session));
     stream.cut_by(bond.cut().clone());
     let encrypted = Encrypted { server: None, name: None, identity, certificate, bond: Some(bond) };
     Ok(Secured { stream, encrypted: Some(encrypted), alpn, drain: Some(drain) })
-}
-
-/// What requests of the connection say about who asked. Made once for each connection.
-fn certificate(
-    ours: Option<&SpiffeId>,
-    chain: Option<&[CertificateDer<'_>]>,
-    peer: &SpiffeId,
-) -> Option<HeaderValue> {
-    client_certificate(ours.map(SpiffeId::as_str), chain?.first()?, peer.as_str())
 }
 
 /// Tells whether a client begins to speak TLS; `None`: it ended before. What was read stays to be read.

@@ -29,8 +29,7 @@ impl Session {
 
     /// Tells whether the client may stay connected by the rules that are in force now; see [`still_allowed`]. Of a
     /// listener that is gone the last rules hold.
-    #[allow(dead_code, reason = "what drains connections after a change of rules or of trust asks it")]
-    pub(crate) fn is_still_allowed(&self, is_bytes: bool) -> bool {
+    pub(super) fn is_still_allowed(&self, is_bytes: bool) -> bool {
         let table = self.table();
         let allow = table.listener(self.listener_name()).and_then(|plan| plan.allow.as_deref());
         still_allowed(allow, self.identity(), self.client(), is_bytes)

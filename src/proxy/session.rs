@@ -1,9 +1,9 @@
 //! What requests of one client connection share, and what connections of one worker share.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -24,12 +24,13 @@ use crate::config::{Listener, ListenerLimits};
 use crate::follow::removals::Standing;
 use crate::listener::Shared;
 use crate::resilience::memory::{Level, Pressure};
+use crate::stream::Stream;
 use crate::telemetry::WorkerTelemetry;
-use crate::telemetry::rarely::Rarely;
 use crate::telemetry::access_log::Record;
 use crate::telemetry::metrics::{Counter, ListenerSeries, RequestSeries, WorkerMetrics};
+use crate::telemetry::rarely::Rarely;
 use crate::telemetry::traces::Tracer;
-use crate::trust::{Bond, Terms, Trust};
+use crate::trust::{Bond, Cut, Terms, Trust};
 use crate::upstream::live::Wanted;
 use crate::upstream::plan::{MIRROR, Plan};
 use crate::upstream::pool::{Pools, Series};
@@ -58,6 +59,8 @@ pub(crate) struct WorkerContext {
     requests: RefCell<HashMap<ListenerAndService, Rc<RequestSeries>>>,
     mirrors: RefCell<HashMap<(Arc<str>, &'static str), Counter>>,
     aside: Aside,
+    /// Connections that end where a change of rules shuts their clients out: those that showed identities, and bytes.
+    by_rules: RefCell<Vec<Weak<Session>>>,
     audit: Ration,
     ids: Cell<u64>,
     /// The configuration that `services` and `requests` were last cleared by.
@@ -93,6 +96,7 @@ impl WorkerContext {
             requests: RefCell::default(),
             mirrors: RefCell::default(),
             aside: Aside::default(),
+            by_rules: RefCell::default(),
             audit: Ration::default(),
             ids,
             plan: RefCell::default(),
@@ -217,7 +221,39 @@ impl WorkerContext {
         self.services.borrow_mut().retain(|name, _| names.contains(&**name));
         self.requests.borrow_mut().retain(|(_, service), _| service.is_empty() || names.contains(&**service));
         self.mirrors.borrow_mut().clear();
+        self.end_denied(Instant::now());
         self.plan.replace(table.plan.clone());
+    }
+}
+
+impl WorkerContext {
+    /// Watches a connection whose client may be shut out while it is open; again, it changes nothing.
+    fn watch_rules(&self, session: &Rc<Session>) {
+        if session.is_watched.replace(true) {
+            return;
+        }
+        let mut sessions = self.by_rules.borrow_mut();
+        if sessions.len() == sessions.capacity() {
+            // Those that ended go before the list grows.
+            sessions.retain(|session| session.strong_count() > 0);
+        }
+        sessions.push(Rc::downgrade(session));
+    }
+
+    /// The rules changed: ends connections whose clients nothing allows any more.
+    fn end_denied(&self, now: Instant) {
+        let sessions: Vec<Rc<Session>> = self.by_rules.borrow().iter().filter_map(Weak::upgrade).collect();
+        for session in sessions {
+            let bytes = session.bytes.get();
+            if session.is_still_allowed(bytes.is_some()) {
+                continue;
+            }
+            match (session.tls.as_ref().and_then(|tls| tls.bond.as_ref()), bytes) {
+                (Some(bond), _) => self.trust.deny(bond, now),
+                (None, Some(cut)) => self.trust.deny_bytes(cut, now),
+                (None, None) => {}
+            }
+        }
     }
 }
 
@@ -233,7 +269,6 @@ pub(crate) struct Encrypted {
     /// What requests say of the client, in `x-forwarded-client-cert`.
     pub(crate) certificate: Option<HeaderValue>,
     /// Ends the connection when the client is trusted no longer; of mesh TLS.
-    #[allow(dead_code, reason = "the connection is watched while it is there")]
     pub(crate) bond: Option<Rc<Bond>>,
 }
 
@@ -248,6 +283,9 @@ pub(crate) struct Session {
     tls: Option<Encrypted>,
     listener_series: Rc<ListenerSeries>,
     last_requests: RefCell<Option<(Arc<str>, Rc<RequestSeries>)>>,
+    /// Ends the stream of a connection that carries bytes.
+    bytes: OnceCell<Rc<Cut>>,
+    is_watched: Cell<bool>,
 }
 
 impl Session {
@@ -259,8 +297,21 @@ impl Session {
         tls: Option<Encrypted>,
         listener_series: Rc<ListenerSeries>,
     ) -> Rc<Self> {
-        let last_requests = RefCell::default();
-        Rc::new(Self { worker, shared, listener, client, tls, listener_series, last_requests })
+        let (last_requests, bytes, is_watched) = (RefCell::default(), OnceCell::new(), Cell::new(false));
+        let session =
+            Rc::new(Self { worker, shared, listener, client, tls, listener_series, last_requests, bytes, is_watched });
+        if session.tls.as_ref().is_some_and(|tls| tls.bond.is_some()) {
+            session.worker.watch_rules(&session);
+        }
+        session
+    }
+
+    /// The connection carries bytes: nobody decides about its requests one by one.
+    pub(super) fn carries_bytes(self: &Rc<Self>, stream: &mut Stream) {
+        let bond = self.tls.as_ref().and_then(|tls| tls.bond.as_ref());
+        let cut = self.bytes.get_or_init(|| bond.map_or_else(Rc::default, |bond| bond.cut().clone()));
+        stream.cut_by(cut.clone());
+        self.worker.watch_rules(self);
     }
 
     pub(crate) fn worker(&self) -> &Rc<WorkerContext> {

@@ -20,7 +20,8 @@ use crate::telemetry::access_log::Why;
 use crate::timer::{Timer, after};
 
 /// Carries a client's bytes to an endpoint. `host` is the SNI of TLS that is passed on, else empty.
-pub(crate) async fn carry(session: &Rc<Session>, client: Stream, host: &str) {
+pub(crate) async fn carry(session: &Rc<Session>, mut client: Stream, host: &str) {
+    session.carries_bytes(&mut client);
     let mut account = Account::open(session, Instant::now(), if host.is_empty() { "tcp" } else { "tls" });
     account.asked_for_bytes(host);
     if let Err(failure) = connect_and_carry(session, client, host, &mut account).await {

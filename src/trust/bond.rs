@@ -5,43 +5,24 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::SystemTime;
 
-use meshless_certs::{Mesh, Refused, SpiffeId};
-use rustls::HandshakeKind;
+use meshless_certs::{Peer, SpiffeId};
 use rustls::pki_types::CertificateDer;
 
 use crate::shutdown::{self, Drain, DrainTrigger};
 
-/// Who is at the other end of a connection, as its certificate says and as it was verified.
+/// Who is at the other end of a connection, as it was verified at the handshake.
 #[derive(Debug)]
-pub(crate) struct Peer {
-    pub(crate) id: SpiffeId,
-    /// As it was shown, leaf first.
-    pub(crate) chain: Vec<CertificateDer<'static>>,
-    /// Validity of the leaf.
-    pub(crate) not_before: SystemTime,
-    pub(crate) not_after: SystemTime,
+pub(crate) struct Shown {
+    pub(crate) peer: Peer,
+    /// As it was shown, leaf first: to be checked again.
+    chain: Vec<CertificateDer<'static>>,
 }
 
-/// Returns who a handshake was made with. `generation` is that of `mesh` before the handshake.
-///
-/// A handshake checks the chain, but one that takes up an earlier session does not (RFC 8446, 2.2), and what is trusted may
-/// have changed since it began: then the chain is checked here.
-pub(crate) fn peer(
-    mesh: &Mesh,
-    generation: u64,
-    chain: Option<&[CertificateDer<'_>]>,
-    kind: Option<HandshakeKind>,
-    now: SystemTime,
-) -> Result<Peer, Refused> {
-    let chain = chain.ok_or(Refused::None)?;
-    let was_checked = kind != Some(HandshakeKind::Resumed) && generation == mesh.generation();
-    let leaf = if was_checked {
-        meshless_certs::leaf(chain.first().ok_or(Refused::None)?)?
-    } else {
-        mesh.check(chain, now)?
-    };
-    let chain = chain.iter().map(|certificate| certificate.clone().into_owned()).collect();
-    Ok(Peer { id: leaf.id, chain, not_before: leaf.not_before, not_after: leaf.not_after })
+impl Shown {
+    pub(crate) fn new(peer: Peer, chain: Option<&[CertificateDer<'_>]>) -> Self {
+        let owned = |certificate: &CertificateDer<'_>| certificate.clone().into_owned();
+        Self { peer, chain: chain.unwrap_or_default().iter().map(owned).collect() }
+    }
 }
 
 /// Which end of us a connection is at.
@@ -87,31 +68,31 @@ impl Lost {
 /// A connection that lives as long as its peer is trusted. Its owners hold it; it is forgotten with the connection.
 #[derive(Debug)]
 pub(crate) struct Bond {
-    peer: Peer,
+    shown: Shown,
     pub(super) until: SystemTime,
     side: Side,
     lost: Cell<bool>,
     drain: DrainTrigger,
-    pub(super) cut: Rc<Cut>,
+    cut: Rc<Cut>,
 }
 
 impl Bond {
-    pub(super) fn new(peer: Peer, until: SystemTime, side: Side) -> (Rc<Self>, Drain) {
+    pub(super) fn new(shown: Shown, until: SystemTime, side: Side) -> (Rc<Self>, Drain) {
         let (trigger, drain) = shutdown::drain();
-        let bond = Self { peer, until, side, lost: Cell::new(false), drain: trigger, cut: Rc::default() };
+        let bond = Self { shown, until, side, lost: Cell::new(false), drain: trigger, cut: Rc::default() };
         (Rc::new(bond), drain)
     }
 
-    pub(crate) fn id(&self) -> &SpiffeId {
-        &self.peer.id
+    pub(super) fn id(&self) -> &SpiffeId {
+        &self.shown.peer.id
     }
 
-    pub(crate) fn side(&self) -> Side {
+    pub(super) fn side(&self) -> Side {
         self.side
     }
 
     pub(super) fn chain(&self) -> &[CertificateDer<'static>] {
-        &self.peer.chain
+        &self.shown.chain
     }
 
     /// Tells whether nothing new may begin on the connection.

@@ -44,7 +44,7 @@ impl Review {
                 Some(is_good) => *is_good,
                 None => {
                     verified += 1;
-                    let is_good = mesh.check(bond.chain(), now).is_ok();
+                    let is_good = mesh.peer(bond.chain(), now).is_ok();
                     self.verdicts.insert(leaf.into(), is_good);
                     is_good
                 }

@@ -13,7 +13,7 @@ use crate::config::{Policies, UpstreamProtocol, UpstreamTls};
 use crate::handshake::Failed;
 use crate::stream::Stream;
 use crate::telemetry::metrics::TcpSeries;
-use crate::trust::{self, Peer};
+use crate::trust::Shown;
 
 /// What a connection is wanted for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,7 +66,7 @@ pub(crate) struct Fresh {
     pub(crate) stream: Stream,
     pub(crate) is_http2: bool,
     /// Who the endpoint is, for TLS of the mesh.
-    pub(crate) peer: Option<Peer>,
+    pub(crate) shown: Option<Shown>,
 }
 
 /// Why there is none.
@@ -125,13 +125,12 @@ pub(crate) async fn connect(
         }
     };
     stream.count(series.open());
-    let Some(tls) = tls else { return Ok(Fresh { stream, is_http2: wanted == Wanted::Http2, peer: None }) };
-    let generation = tls.mesh().map(|mesh| mesh.generation()).unwrap_or_default();
+    let Some(tls) = tls else { return Ok(Fresh { stream, is_http2: wanted == Wanted::Http2, shown: None }) };
     let (config, name) = tls.begin(address, wanted, SystemTime::now())?;
     let connecting = TlsConnector::from(config).connect(name, stream);
-    let session = connecting.await.map_err(|error| match tls.mesh() {
-        Some(_) => Failed::of(&error),
-        None => Failed { label: "tls", ..Failed::of(&error) },
+    let session = connecting.await.map_err(|error| {
+        let failed = Failed::of(&error);
+        if tls.is_mesh() { failed } else { Failed { label: "tls", ..failed } }
     })?;
     let connection = session.get_ref().1;
     let is_http2 = connection.alpn_protocol() == Some(b"h2");
@@ -139,10 +138,6 @@ pub(crate) async fn connect(
         let why = "TLS: the endpoint did not agree to HTTP/2 (ALPN h2); set `protocol`".to_owned();
         return Err(ConnectError { label: "alpn", why });
     }
-    let peer = tls.mesh().map(|mesh| {
-        let (chain, kind) = (connection.peer_certificates(), connection.handshake_kind());
-        trust::peer(mesh, generation, chain, kind, SystemTime::now()).map_err(|refused| Failed::refused(&refused))
-    });
-    let peer = peer.transpose()?;
-    Ok(Fresh { stream: Stream::from(TlsStream::from(session)), is_http2, peer })
+    let shown = tls.shown(wanted, connection, SystemTime::now()).map_err(|refused| Failed::refused(&refused))?;
+    Ok(Fresh { stream: Stream::from(TlsStream::from(session)), is_http2, shown })
 }

@@ -176,9 +176,9 @@ impl Plan {
                 })
                 .collect();
             let routes = fitting.iter().map(|route| builder.route(route)).collect();
-            let router = Router::new(fitting.iter().map(|route| &route.matches));
             let allow = Allow::new(listener).map(Box::new);
-            let plan = ListenerPlan { to, allow, router, routes };
+            let plan =
+                ListenerPlan { to, allow, router: Router::new(fitting.iter().map(|route| &route.matches)), routes };
             listeners.insert(listener.name.clone(), Arc::new(plan));
         }
         let tls = builder.client(&config.defaults);

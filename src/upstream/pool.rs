@@ -8,7 +8,7 @@ use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Poll;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tokio::sync::{Notify, OwnedSemaphorePermit};
 use tokio::time::Instant;
@@ -366,8 +366,8 @@ impl Pools {
         match timer.bound(Some(deadline), connecting).await {
             Ok(Ok(mut fresh)) => {
                 series.service.connected(started.elapsed());
-                if let Some(peer) = fresh.peer.take() {
-                    let bond = self.trust.watch_endpoint(peer);
+                if let Some(shown) = fresh.shown.take() {
+                    let bond = self.trust.watch_endpoint(shown, SystemTime::now());
                     fresh.stream.cut_by(bond.cut().clone());
                     let _ = lease.0.bond.set(bond);
                 }

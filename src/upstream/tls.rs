@@ -3,12 +3,13 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use meshless_certs::{Mesh, MeshClient, NoIdentity, SpiffeId};
+use meshless_certs::{MeshClient, NoIdentity, Refused, SpiffeId};
 use meshless_discovery::Address;
-use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ClientConnection};
 
 use super::connect::Wanted;
+use crate::trust::Shown;
 
 /// TLS to an upstream; built by compose, because it reads files.
 #[derive(Debug)]
@@ -106,12 +107,21 @@ impl TlsClient {
         }
     }
 
-    /// Returns where the identity is, for TLS of the mesh.
-    pub(crate) fn mesh(&self) -> Option<&Arc<Mesh>> {
-        match self {
-            Self::Files { .. } => None,
-            Self::Mesh { clients, .. } => Some(clients.either.mesh()),
-        }
+    /// Tells whether it shows the identity of this workload.
+    pub(crate) fn is_mesh(&self) -> bool {
+        matches!(self, Self::Mesh { .. })
+    }
+
+    /// Returns who a handshake was made with, for TLS of the mesh; to be asked after each.
+    pub(crate) fn shown(
+        &self,
+        wanted: Wanted,
+        connection: &ClientConnection,
+        now: SystemTime,
+    ) -> Result<Option<Shown>, Refused> {
+        let Self::Mesh { clients, .. } = self else { return Ok(None) };
+        let peer = clients.of(wanted).peer(connection, now)?;
+        Ok(Some(Shown::new(peer, connection.peer_certificates())))
     }
 }
 
@@ -146,7 +156,7 @@ mod tests {
 
     #[test]
     fn without_an_identity_no_handshake_of_the_mesh_begins() {
-        let mesh = Arc::<Mesh>::default();
+        let mesh = Arc::<meshless_certs::Mesh>::default();
         let clients = ByProtocol::new(|alpn| MeshClient::new(mesh.clone(), Vec::new(), alpn));
         let client = TlsClient::Mesh { clients, server_name: None };
         let address = Address::Tcp("127.0.0.1:1".parse().unwrap());

@@ -13,5 +13,9 @@
 pub mod aws;
 pub mod consul;
 pub mod dns;
+pub mod ec2;
 pub mod http;
 pub mod kubernetes;
+pub mod metadata;
+pub mod sts;
+pub mod tokens;

@@ -68,9 +68,9 @@ const RULES: &[Rule] = &[
             "src/worker/",
         ],
     },
-    // Health checks speak to endpoints from control, off the hot path, and the exporter of traces to its collector: a
-    // plain client is enough there. `kube` takes a client of hyper's to be built on. The authority serves few and small
-    // requests off the hot path, where a library's server is enough, too.
+    // Health checks speak to endpoints from control, off the hot path, the exporter of traces to its collector, and
+    // platforms are asked before anything runs: a plain client is enough there. `kube` takes a client of hyper's to be
+    // built on. The authority serves few and small requests off the hot path, where a library's server is enough, too.
     Rule {
         keeps: "only the codecs, the admin interface, the authority's server, health checks, traces and the command line \
                 name a wire library",
@@ -80,6 +80,7 @@ const RULES: &[Rule] = &[
             "certs/authority/server.rs",
             "certs/authority/server/",
             "discovery/kubernetes/connect.rs",
+            "platforms/metadata.rs",
             "src/admin.rs",
             "src/admin/",
             "src/cli/",

@@ -110,10 +110,6 @@ fn what_is_wrong_in_a_file_ends_with_64() {
             "nothing is expected",
         ),
         (
-            format!("{CONFIG}[[cases]]\nname = \"x\"\nrequest = {{ url = \"/\" }}\nexpect = {{ denied = true }}\n"),
-            "`allow` of a listener is not in this build yet",
-        ),
-        (
             format!(
                 "{CONFIG}[[cases]]\nname = \"x\"\nrequest = {{ url = \"http://web.example/\" }}\nevents = [{{ endpoint = \"10.9.9.9:80\", fails = 5 }}]\nexpect = {{ status = 200 }}\n"
             ),

@@ -47,6 +47,13 @@ const ENDPOINTS: &str = "[[services.\"file/shop\"]]\naddress = \"10.2.0.1:80\"\n
                          [[services.\"file/postgres\"]]\naddress = \"10.2.0.4:5432\"\n";
 
 const CASES: &[Case] = &[
+    (
+        "authorize",
+        &["--from", "spiffe://example.org/svc/web", "https://orders/v1/7"],
+        "inbound to",
+        &["static/127.0.0.1:8080"],
+    ),
+    ("authorize", &["tcp://database:5432"], "database to", &["postgres"]),
     ("balancing", &["--endpoints", GIVEN, "http://shop.example.com/"], "route 3", &["shop"]),
     ("balancing", &["--endpoints", GIVEN, "-H", "cookie: session=7", "http://h/cart/1"], "route 1", &["cart"]),
     ("balancing", &["--endpoints", GIVEN, "tcp://database:5432"], "postgres to", &["postgres"]),
@@ -65,6 +72,9 @@ const CASES: &[Case] = &[
     ("gateway-api", &["http://web/gateway-status"], "status", &[]),
     ("kubernetes", &["GET", "http://web/api/x"], "route 1", &["api"]),
     ("kubernetes", &["GET", "http://web/"], "route 2", &["web"]),
+    ("mesh", &["http://api.internal/"], "route 1", &["api"]),
+    ("mesh", &["http://billing.internal/"], "route 2", &["billing"]),
+    ("mesh", &["https://web/"], "inbound to", &["static/127.0.0.1:8080"]),
     ("names", &["GET", "http://web-v2.mesh/"], "{service}.mesh", &["web-v2"]),
     ("names", &["GET", "http://legacy.prod.mesh/"], "route 1", &["static/127.0.0.1:8081"]),
     ("names", &["-H", "meshless-route: web-v2", "http://legacy.prod.mesh/"], "route 1", &["web-v2"]),

@@ -17,6 +17,9 @@
 )]
 
 mod architecture;
+#[cfg(feature = "ecs")]
+mod attest;
+mod authorize;
 mod balance;
 mod cases;
 mod check;
@@ -30,6 +33,8 @@ mod discovery_ecs;
 mod discovery_file;
 #[cfg(feature = "kubernetes")]
 mod discovery_kubernetes;
+#[cfg(feature = "kubernetes")]
+mod discovery_kubernetes_real;
 mod discovery_told;
 mod doctor;
 mod ejection;
@@ -41,11 +46,13 @@ mod hedging;
 mod http1;
 mod lifecycle;
 mod limits;
+mod mesh;
 mod metrics;
 mod names;
 #[cfg(all(feature = "consul", feature = "ecs", feature = "kubernetes"))]
 mod one_name;
 mod overrides;
+mod platforms;
 mod real_programs;
 #[cfg(feature = "consul")]
 mod register;
@@ -68,14 +75,21 @@ mod wire_retry;
 mod answering;
 #[path = "../support/tls.rs"]
 mod authority;
+#[path = "../support/certificates.rs"]
+mod certificates;
 #[path = "../support/corpus.rs"]
 mod corpus;
 #[path = "../support/differential.rs"]
 mod differential;
 #[path = "../support/gateway.rs"]
 mod gateway;
+#[path = "../support/mesh.rs"]
+mod identities;
 #[path = "../support/invariants.rs"]
 mod invariants;
+#[cfg(feature = "kubernetes")]
+#[path = "../support/kube_apiserver.rs"]
+mod kube_apiserver;
 #[path = "../support/plain.rs"]
 mod plain;
 #[path = "../support/process.rs"]

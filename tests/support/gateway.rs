@@ -14,7 +14,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -60,6 +60,10 @@ impl Surroundings for Machine {
 
     fn file(&self, path: &str) -> Option<String> {
         self.files.lock().unwrap().get(path).cloned()
+    }
+
+    fn address(&self) -> Option<IpAddr> {
+        meshless_platforms::reached_from()
     }
 }
 

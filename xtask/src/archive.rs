@@ -16,7 +16,7 @@ use crate::{process, workspace};
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Package {
     /// Name of the package.
-    package: &'static str,
+    name: &'static str,
     /// Name of the program, in `/usr/bin`.
     pub(crate) program: &'static str,
     /// The upstream version; Debian adds a revision.
@@ -26,12 +26,10 @@ pub(crate) struct Package {
 }
 
 /// A real Consul: the last one that Debian has.
-pub(crate) const CONSUL: Package =
-    Package { package: "consul", program: "consul", version: "1.8.7", suite: "bullseye" };
+pub(crate) const CONSUL: Package = Package { name: "consul", program: "consul", version: "1.8.7", suite: "bullseye" };
 
 /// What a real API server keeps its objects in; the oldest that Kubernetes 1.33 takes is 3.4.
-pub(crate) const ETCD: Package =
-    Package { package: "etcd-server", program: "etcd", version: "3.4.23", suite: "bookworm" };
+pub(crate) const ETCD: Package = Package { name: "etcd-server", program: "etcd", version: "3.4.23", suite: "bookworm" };
 
 /// Debian's keys, which sign the release.
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
@@ -84,7 +82,7 @@ impl Package {
             process::output(&mut command)
         };
         run(&["update"])?;
-        run(&["download", &format!("{}={}*", self.package, self.version)])?;
+        run(&["download", &format!("{}={}*", self.name, self.version)])?;
         let package = fs::read_dir(&apt).context("look for the package")?.filter_map(|entry| Some(entry.ok()?.path()));
         let package = package.into_iter().find(|path| path.extension().is_some_and(|end| end == "deb"));
         process::output(Command::new("dpkg").arg("-x").arg(package.context("apt fetched no package")?).arg(folder))?;

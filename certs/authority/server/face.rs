@@ -10,7 +10,7 @@ use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::version::TLS13;
 
 use crate::authority::Issuer;
-use crate::verify::Door;
+use crate::door::Door;
 use crate::{Identity, TrustBundle, Verifier, provider};
 
 /// The one protocol.
@@ -71,7 +71,7 @@ impl Face {
 fn build(identity: &Identity, bundle: &TrustBundle, now: SystemTime) -> Result<ServerConfig, String> {
     // Clients are checked by the bundle of now, whatever the identity was made with.
     let verifier = Verifier::new(bundle).map_err(|why| format!("the bundle: {why}"))?;
-    let door = Door { verifier: Arc::new(verifier), expected: Vec::new(), optional: true };
+    let door = Door::new(Arc::new(verifier), Vec::new()).optional();
     let mut chain = identity.chain().to_vec();
     chain.push(root_of(identity, bundle, now)?);
     let certified = CertifiedKey::new(chain, identity.certified().key.clone());

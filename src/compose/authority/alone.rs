@@ -59,7 +59,8 @@ impl AuthorityAlone {
         }
         let registry = Registry::new(Instant::now().into_std());
         process::register(&registry);
-        let served = super::start(wanted, &registry)?;
+        let served = super::start(&loaded.config, &*options.surroundings, &registry)?;
+        let served = served.ok_or_else(|| unusable("there is no `[ca]` in the configuration"))?;
         let address = served.address().ok_or_else(|| unusable("ca.listen has no address"))?;
         let standing = Arc::new(Standing {
             issuer: served.issuer().clone(),

@@ -1,13 +1,13 @@
 //! The authority, with what it does counted.
 
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::Instant;
 
 use async_trait::async_trait;
 use meshless_certs::attest::Challenge;
 use meshless_certs::authority::server::Witness;
 use meshless_certs::authority::{Denied, Issued, Issuer, Proof, Request};
-use meshless_certs::{Identity, TrustBundle, validity};
+use meshless_certs::{Identity, TrustBundle, ends};
 
 use crate::telemetry::metrics::{AuthoritySeries, AuthorityStanding, Registry};
 
@@ -80,10 +80,9 @@ fn method(proof: &Proof) -> &'static str {
 /// The authority's own leaf was signed by the intermediate that signs now.
 fn standing(issuer: &dyn Issuer) -> Option<AuthorityStanding> {
     let (serving, bundle) = (issuer.serving(), issuer.bundle());
-    let end = |der: &[u8]| -> Option<SystemTime> { validity(der).ok().map(|(_, until)| until) };
     Some(AuthorityStanding {
-        intermediate: end(serving.chain().get(1)?)?,
-        root: bundle.roots.iter().filter_map(|root| end(root)).min()?,
+        intermediate: ends(serving.chain().get(1)?).ok()?,
+        root: bundle.roots.iter().filter_map(|root| ends(root).ok()).min()?,
         roots: bundle.roots.len(),
         sequence: bundle.sequence,
     })

@@ -17,7 +17,6 @@ use tokio_rustls::TlsConnector;
 use super::grpc;
 use crate::config::{HealthAsk, UpstreamProtocol};
 use crate::handshake::Failed;
-use crate::trust;
 use crate::upstream::connect::Wanted;
 use crate::upstream::tls::TlsClient;
 
@@ -94,15 +93,11 @@ async fn connect(place: &Place<'_>, wanted: Wanted) -> Result<(Box<dyn Wire>, bo
         Address::Unix(path) => Box::new(UnixStream::connect(path).await.map_err(|error| format!("connect: {error}"))?),
     };
     let Some(tls) = place.tls else { return Ok((wire, wanted == Wanted::Http2)) };
-    let generation = tls.mesh().map(|mesh| mesh.generation()).unwrap_or_default();
     let (config, name) = tls.begin(address, wanted, SystemTime::now()).map_err(|error| error.to_string())?;
     let connecting = TlsConnector::from(config).connect(name, wire);
     let session = connecting.await.map_err(|error| Failed::of(&error).why)?;
     let connection = session.get_ref().1;
-    if let Some(mesh) = tls.mesh() {
-        let (chain, kind) = (connection.peer_certificates(), connection.handshake_kind());
-        trust::peer(mesh, generation, chain, kind, SystemTime::now()).map_err(|refused| Failed::refused(&refused).why)?;
-    }
+    tls.shown(wanted, connection, SystemTime::now()).map_err(|refused| Failed::refused(&refused).why)?;
     let is_http2 = connection.alpn_protocol() == Some(b"h2");
     if wanted == Wanted::Http2 && !is_http2 {
         return Err("TLS: the endpoint did not agree to HTTP/2 (ALPN h2)".to_owned());

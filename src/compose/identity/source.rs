@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use meshless_certs::agent::{Agent, AgentOptions, KeyHash, Pin};
-use meshless_certs::attest::{Prover, TokenProver};
 use meshless_certs::authority::Issuer;
 use meshless_certs::{FilesSource, IdentityFiles, IdentitySource};
+use meshless_platforms::Surroundings as Environment;
 
-use crate::compose::StartError;
-use crate::config::{self, Attest, Authority, AuthorityTrust};
+use crate::compose::{StartError, prover};
+use crate::config::{self, Authority, AuthorityTrust};
 
 /// Longest wait between two looks at files that make no identity: looking costs nothing.
 const LONGEST_FOR_FILES: Duration = Duration::from_secs(5);
@@ -21,12 +21,14 @@ const LONGEST_FOR_AUTHORITY: Duration = Duration::from_secs(15);
 const KEPT: &str = "identity";
 
 /// What identities come from beside their own configuration.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub(in crate::compose) struct Surroundings {
     /// The authority of this process.
     pub(in crate::compose) authority: Option<Arc<dyn Issuer>>,
     /// `node.state_dir`.
     pub(in crate::compose) state_dir: Option<PathBuf>,
+    /// The environment.
+    pub(in crate::compose) environment: Arc<dyn Environment>,
 }
 
 /// Opens the source, and says how long to wait at most after a failure of it. Nobody is asked yet.
@@ -66,23 +68,7 @@ pub(super) fn open(
                 service: Some(service.clone()),
                 state_dir: around.state_dir.as_deref().map(|directory: &Path| directory.join(KEPT)),
             };
-            Ok((Box::new(Agent::new(options, prover(attest)?)), LONGEST_FOR_AUTHORITY))
+            Ok((Box::new(Agent::new(options, Arc::from(prover(attest, &*around.environment)?))), LONGEST_FOR_AUTHORITY))
         }
-    }
-}
-
-fn prover(attest: &Attest) -> Result<Arc<dyn Prover>, StartError> {
-    let not_yet = |how: &str| {
-        Err(StartError::Unusable(format!(
-            "identity.attest: {how} is not in this build yet; use `attest = \"join-token\"` with `token_file`"
-        )))
-    };
-    match attest {
-        Attest::JoinToken { token_file } => Ok(Arc::new(TokenProver::new(token_file.clone()))),
-        Attest::Auto => not_yet("`auto`"),
-        Attest::AwsIam => not_yet("`aws-iam`"),
-        Attest::Ec2 => not_yet("`ec2`"),
-        Attest::Kubernetes { .. } => not_yet("`kubernetes`"),
-        Attest::X509 { .. } => not_yet("`x509`"),
     }
 }

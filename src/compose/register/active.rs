@@ -60,18 +60,19 @@ impl std::fmt::Debug for Active {
 impl Active {
     pub(super) fn new(plan: Plan, tools: &Tools) -> Self {
         let bound = entry::bound_address(plan.bound);
-        let found = if plan.config.address.is_none() && bound.is_none() { entry::reached_from() } else { bound };
+        let is_open = plan.config.address.is_none() && bound.is_none();
+        let found = if is_open { plan.address } else { bound };
         let registration =
             entry::registration(&plan.config, plan.bound, found, tools.mark.as_ref(), plan.zone.as_deref());
-        if plan.config.address.is_none() && bound.is_none() {
+        if is_open {
             match found {
                 Some(address) => {
-                    tracing::info!(%address, listener = plan.config.listener, "The listener binds all addresses; the one of the default route is registered.");
+                    tracing::info!(%address, listener = plan.config.listener, "The listener binds all addresses; that of this node is registered.");
                 }
                 None => {
                     tracing::warn!(
                         listener = plan.config.listener,
-                        "This host has no default route; the address of the registry's node is registered."
+                        "The address of this node is not known; that of the registry's node is registered."
                     );
                 }
             }

@@ -1,6 +1,6 @@
-//! From a configuration and a listener to an entry of a registry (pure, but for `reached_from`).
+//! From a configuration and a listener to an entry of a registry (pure).
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr};
 
 use meshless_discovery::{Address, Ask, Registration, Upkeep};
 
@@ -70,19 +70,6 @@ fn asked(check: &RegisterCheck) -> Upkeep {
 /// Returns the address that a listener is reached by, where it does not listen on all of them.
 pub(super) fn bound_address(bound: SocketAddr) -> Option<IpAddr> {
     Some(bound.ip().to_canonical()).filter(|address| !address.is_unspecified())
-}
-
-/// Returns the address that this host reaches others from: that of its default route, as the kernel chooses it for an address
-/// of documentation (RFC 5737, RFC 3849). Nothing is sent.
-pub(super) fn reached_from() -> Option<IpAddr> {
-    let probe = |from: IpAddr, to: IpAddr| {
-        let socket = UdpSocket::bind((from, 0)).ok()?;
-        socket.connect((to, 9)).ok()?;
-        let address = socket.local_addr().ok()?.ip();
-        (!address.is_unspecified() && !address.is_loopback()).then_some(address)
-    };
-    probe(Ipv4Addr::UNSPECIFIED.into(), Ipv4Addr::new(192, 0, 2, 1).into())
-        .or_else(|| probe(Ipv6Addr::UNSPECIFIED.into(), Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1).into()))
 }
 
 #[cfg(test)]
@@ -155,6 +142,5 @@ mod tests {
         assert_eq!(bound_address("0.0.0.0:1".parse().unwrap()), None);
         assert_eq!(bound_address("[::]:1".parse().unwrap()), None);
         assert_eq!(bound_address("[::ffff:10.0.0.1]:1".parse().unwrap()), Some("10.0.0.1".parse().unwrap()));
-        assert!(reached_from().is_none_or(|address| !address.is_loopback()));
     }
 }

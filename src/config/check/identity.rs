@@ -9,14 +9,12 @@ use super::Check;
 use crate::config::problem::{At, Path, shown};
 use crate::config::raw::{self, Raw};
 use crate::config::{
-    Attest, Authority, AuthorityAddress, AuthorityTrust, Identity, Listener, Node, Policies, Route, RouteAction,
-    UpstreamTls,
+    Attest, Authority, AuthorityAddress, AuthorityTrust, Identity, KUBERNETES_TOKEN, Listener, Node, Policies, Route,
+    RouteAction, UpstreamTls,
 };
 use crate::names::Rule;
 use crate::target::{Expression, is_beside_us};
 
-/// Where Kubernetes puts the token of a service account for us, by the chart.
-const KUBERNETES_TOKEN: &str = "/var/run/secrets/tokens/meshless";
 /// Port of a URL that names none.
 const HTTPS: u16 = 443;
 
@@ -239,8 +237,10 @@ impl Check<'_> {
         for (position, text) in given.iter().enumerate() {
             match text.parse::<SpiffeId>() {
                 Err(error) => {
-                    let message =
-                        format!("expected an ID such as `spiffe://example.org/svc/web`, found {}: {error}", shown(text));
+                    let message = format!(
+                        "expected an ID such as `spiffe://example.org/svc/web`, found {}: {error}",
+                        shown(text)
+                    );
                     self.error(&path.position(position), At::Value, message);
                 }
                 Ok(id) => {
@@ -319,7 +319,9 @@ fn authority_address(url: &str) -> Option<AuthorityAddress> {
     let port = match port.strip_prefix(':') {
         None if port.is_empty() => HTTPS,
         None => return None,
-        Some(digits) if digits.bytes().all(|byte| byte.is_ascii_digit()) => digits.parse().ok().filter(|port| *port > 0)?,
+        Some(digits) if digits.bytes().all(|byte| byte.is_ascii_digit()) => {
+            digits.parse().ok().filter(|port| *port > 0)?
+        }
         Some(_) => return None,
     };
     // Names with a path, user information or a query are no names.

@@ -101,7 +101,8 @@ impl Check<'_> {
                 ("client_ca", raw.client_ca.is_some()),
             ];
             for (key, _) in given.iter().filter(|(_, given)| *given) {
-                let message = format!("has no meaning with `mode = \"{word}\"`; remove it, or write `mode = \"server\"`");
+                let message =
+                    format!("has no meaning with `mode = \"{word}\"`; remove it, or write `mode = \"server\"`");
                 self.error(&path.key(key), At::Key, message);
             }
             return tls;

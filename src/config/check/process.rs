@@ -1,14 +1,15 @@
 //! `[node]`, `[admin]`, `[shutdown]`.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path as FilePath, PathBuf};
 use std::time::Duration;
 
-use meshless_platforms::Surroundings;
+use meshless_platforms::{Platform, Surroundings};
 
 use super::Check;
 use crate::config::problem::{At, Path, shown};
-use crate::config::{Admin, ListenAddress, Node, Shutdown, raw};
+use crate::config::{Admin, ListenAddress, Node, Notice, Shutdown, raw};
 use crate::target::is_name;
 
 /// Longest path of a Unix socket: `sun_path` has 108 bytes, the last one is 0.
@@ -31,6 +32,15 @@ impl Check<'_> {
                 "expected a zone, found nothing; remove the key if it is not known",
             );
         }
+        let address = raw.address.as_deref().and_then(|text| {
+            let address = text.parse::<IpAddr>().ok().filter(|address| !address.is_unspecified());
+            if address.is_none() {
+                let message =
+                    format!("expected an IP address that others reach this process by, found {}", shown(text));
+                self.error(&path.key("address"), At::Value, message);
+            }
+            address
+        });
         if let Some(directory) = &raw.state_dir {
             self.not_empty(&directory.to_string_lossy(), &path.key("state_dir"));
         }
@@ -41,13 +51,16 @@ impl Check<'_> {
                 "expected at least 16MiB: the gateway itself needs about as much",
             );
         }
+        let whereabouts = surroundings.whereabouts();
         // systemd separates several directories by colons; the first one is ours.
         let systemd =
             || surroundings.variable("STATE_DIRECTORY").and_then(|all| Some(PathBuf::from(all.split(':').next()?)));
         let given = raw.state_dir.or_else(|| systemd().filter(|directory| !directory.as_os_str().is_empty()));
         Node {
             service: raw.service,
-            zone: raw.zone,
+            zone: raw.zone.or_else(|| whereabouts?.zone().map(str::to_owned)),
+            address: address.or_else(|| whereabouts?.address()),
+            platform: named(raw.platform).or_else(|| Some(whereabouts?.platform)),
             state_dir: Some(given.unwrap_or_else(|| PathBuf::from("/var/lib/meshless"))),
             workers: raw.workers,
             memory: raw.memory.map(|size| size.0),
@@ -120,9 +133,30 @@ pub(super) fn is_local(address: &ListenAddress) -> bool {
     }
 }
 
+/// Returns the platform that is named; `None`: it is to be found out.
+fn named(platform: Option<raw::Platform>) -> Option<Platform> {
+    match platform? {
+        raw::Platform::Auto => None,
+        raw::Platform::Ec2 => Some(Platform::Ec2),
+        raw::Platform::Ecs => Some(Platform::Ecs),
+        raw::Platform::Kubernetes => Some(Platform::Kubernetes),
+        raw::Platform::Nomad => Some(Platform::Nomad),
+        raw::Platform::Vm => Some(Platform::Vm),
+    }
+}
+
 pub(super) fn shutdown(raw: Option<&raw::Shutdown>) -> Shutdown {
     let (grace, drain) = raw.map_or((None, None), |raw| (raw.grace, raw.drain));
+    let notice = |notice: &raw::Notice| match notice {
+        raw::Notice::Interruption => Notice::Interruption,
+        raw::Notice::Rebalance => Notice::Rebalance,
+    };
+    let notices = raw.and_then(|raw| raw.notices.as_ref());
     Shutdown {
+        notices: notices.map_or_else(
+            || BTreeSet::from([Notice::Interruption, Notice::Rebalance]),
+            |notices| notices.iter().map(notice).collect(),
+        ),
         grace: grace.map_or(Duration::ZERO, |grace| grace.0),
         drain: drain.map_or(Duration::from_secs(25), |drain| drain.0),
     }

@@ -140,7 +140,7 @@ c.toml:12:22: error: services.api.retry.attempts: expected a whole number from 1
 c.toml:12:35: error: services.api.retry.backoff: expected a range of durations, the shorter one first, such as \"25ms..250ms\", found `1s`
 c.toml:12:50: error: services.api.retry.budget: expected a share from 0% to 100%, such as \"20%\", found the number 0.2
 c.toml:12:61: error: services.api.retry.on[0]: expected `connect`, `reset`, `unavailable` or a status from `400` to `599`, found `resets`; did you mean `reset`?
-c.toml:13:1: error: services.api.identity: not in this build yet; remove it
+c.toml:13:1: error: services.api.identity: has no meaning without `tls = \"mesh\"`; write that, or remove it
 c.toml:15:1: error: listeners[0]: has neither `to` nor a route; add `to`, or [[routes]]
 c.toml:16:10: error: listeners[0].listen: expected an IP address and a port such as `127.0.0.1:4140`, or `unix:` and a path, found `:80`; for all addresses write `[::]:80`
 c.toml:19:12: error: routes[0].listener: there is no listener `outbuond`; allowed: `:80`
@@ -277,7 +277,8 @@ const WHOLE: &str = r#"
 [node]
 service = "web"
 zone = "eu-west-1a"
-platform = "vm"
+address = "10.0.0.1"
+platform = "ecs"
 state_dir = "/s"
 workers = 2
 memory = "64MiB"
@@ -357,6 +358,8 @@ tls = { mode = "server", certs = [{ cert = "/c", key = "/k" }], client_ca = "/ca
 proxy_protocol = true
 overrides = true
 transparent = false
+allow = [{ from = "spiffe://example.org/svc/*", methods = ["GET"], path = "/v1/*", headers = { x-a = "b" }, grpc = "a.B/C", address = ["10.0.0.0/8"] }]
+dry_run = true
 limits = { connections = 1, connections_per_address = 0, requests = 7, requests_per_connection = 0, connection_age = "2h", handshake_timeout = "1s", header_timeout = "1s", idle_timeout = "1s", head_bytes = "8KiB", headers = 10, trailer_bytes = "0B", streams = 5, hops = 3, control_frames = { settings = 1, ping = 2, reset = 3, other = 4 } }
 [[routes]]
 name = "one"
@@ -406,6 +409,7 @@ access_log = "text"
 traces = { otlp = "https://otlp.example.com/base", sample = "2.5%", headers = { x-key = "k" }, service_name = "edge", ca = "/ca" }
 [shutdown]
 grace = "5s"
+notices = ["interruption"]
 drain = "1m"
 "#;
 
@@ -543,31 +547,25 @@ fn what_is_not_built_yet_says_so() {
     let given = around(
         r#"
 [ca]
-[identity]
 
 [discovery.static]
 [discovery.other]
 [services.a]
 from = "ecs/prod/api"
-tls = "mesh"
 [[listeners]]
 listen = "127.0.0.1:3"
 to = "a"
 transparent = true
-tls = { mode = "strict" }
 "#,
     );
     assert_eq!(
         given.problems(),
         "\
 c.toml:2:2: error: ca: not in this build yet; remove it
-c.toml:3:2: error: identity: not in this build yet; remove it
-c.toml:5:12: error: discovery.static: `static` is always there and has no keys; remove the table
-c.toml:6:12: error: discovery.other.type: missing: the table's name is not a type; write `type = \"file\"`
-c.toml:8:9: error: services.a.from: the backend `ecs` needs a table: add [discovery.ecs]
-c.toml:9:7: error: services.a.tls: `mesh` is not in this build yet; it has `off`
-c.toml:13:1: error: listeners[0].transparent: not in this build yet; remove it
-c.toml:14:16: error: listeners[0].tls.mode: `strict` is not in this build yet; it has `off`, `server`"
+c.toml:4:12: error: discovery.static: `static` is always there and has no keys; remove the table
+c.toml:5:12: error: discovery.other.type: missing: the table's name is not a type; write `type = \"file\"`
+c.toml:7:9: error: services.a.from: the backend `ecs` needs a table: add [discovery.ecs]
+c.toml:11:1: error: listeners[0].transparent: not in this build yet; remove it"
     );
 }
 

@@ -1,10 +1,12 @@
 //! `[ca]`.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::attestors::{CaAws, CaEc2, CaKubernetes, CaX509};
 use crate::config::units::Period;
 
 /// A certificate authority.
@@ -25,6 +27,14 @@ pub struct Ca {
     pub allow: Option<Vec<CaAllow>>,
     /// What keeps the authority from being overrun.
     pub limits: Option<CaLimits>,
+    /// Clusters whose service accounts are believed, by their names.
+    pub kubernetes: BTreeMap<String, CaKubernetes>,
+    /// Accounts of AWS whose roles are believed.
+    pub aws: Option<CaAws>,
+    /// Accounts of AWS whose instances are believed.
+    pub ec2: Option<CaEc2>,
+    /// Roots of others whose certificates are believed, by their names.
+    pub x509: BTreeMap<String, CaX509>,
 }
 
 /// Who gets which identity: all selectors that are given must be facts of what was attested.

@@ -13,19 +13,19 @@ pub struct Identity {
     pub trust_domain: Option<String>,
     /// URL of the authority, `embedded` (with `[ca]`), or files that another agent writes. Required.
     pub authority: Option<Authority>,
-    /// Roots of the authority, a PEM file. This or `authority_pin` is needed with a URL.
+    /// Roots of the authority, a PEM file. Required with a URL, where `authority_pin` is not set.
     pub authority_bundle: Option<PathBuf>,
-    /// SHA-256 of the root's public key, `sha256:` and 64 hexadecimal digits. This or `authority_bundle` is needed with a
-    /// URL.
+    /// SHA-256 of the root's public key, `sha256:` and 64 hexadecimal digits. Required with a URL, where `authority_bundle` is
+    /// not set.
     pub authority_pin: Option<String>,
     /// How this workload is attested. Default `auto`: by platform.
     pub attest: Option<Attest>,
     /// File with the join token, or with the service account token of Kubernetes. Default for Kubernetes:
     /// `/var/run/secrets/tokens/meshless`.
     pub token_file: Option<PathBuf>,
-    /// `x509`: the certificate that is shown first, a PEM file, leaf first; with `key`.
+    /// The certificate that is shown first, a PEM file, leaf first; with `key`. Required for `x509`.
     pub cert: Option<PathBuf>,
-    /// `x509`: its private key, a PEM file; with `cert`.
+    /// Its private key, a PEM file; with `cert`. Required for `x509`.
     pub key: Option<PathBuf>,
 }
 

@@ -14,13 +14,18 @@ use crate::config::units::{Period, Ratio, Size};
 pub struct Node {
     /// The service that we ask to be. Default: not set.
     pub service: Option<String>,
-    /// Our zone, such as `eu-west-1a`. Default: not set.
+    /// Our zone, such as `eu-west-1a`. Default: what the platform says, else not set.
     pub zone: Option<String>,
-    /// Where this process runs. Default `auto`.
+    /// The IP address that others reach this process by: `${node.address}`, and what is registered where a listener binds all
+    /// addresses. Default: what the platform says, else that of the default route.
+    pub address: Option<String>,
+    /// Where this process runs. `auto` takes what started it: `ecs`, `nomad`, `kubernetes`, then `ec2`, else `vm`. A platform that is
+    /// named here has to answer, or the gateway does not start. Default `auto`.
     pub platform: Option<Platform>,
     /// Where last-known-good snapshots are kept. Default `$STATE_DIRECTORY`, else `/var/lib/meshless`.
     pub state_dir: Option<PathBuf>,
-    /// Worker threads, 1 to 1,024. Default: the CPUs that this process may use.
+    /// Worker threads, 1 to 1,024. Default: the CPUs that this process may use; the quota of its control group or ECS task is
+    /// rounded up.
     #[schemars(range(min = 1, max = 1024))]
     pub workers: Option<usize>,
     /// Memory that this process may use; from 90 % of it on requests are turned away, step by step. At least `16MiB`. Default:
@@ -31,7 +36,6 @@ pub struct Node {
 /// Where this process runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
-#[schemars(extend("x-later-values" = ["ecs", "kubernetes", "ec2", "nomad"]))]
 #[allow(missing_docs, reason = "they are named as the platforms are")]
 pub enum Platform {
     Auto,
@@ -97,6 +101,18 @@ pub struct Shutdown {
     pub grace: Option<Period>,
     /// Longest wait for what is in flight. Default `25s`.
     pub drain: Option<Period>,
+    /// What AWS says to a spot instance that drains as SIGTERM does: `interruption` (the instance is taken back in two minutes),
+    /// `rebalance` (it may be). On the platform `ec2` only. Default both; `[]`: neither.
+    pub notices: Option<Vec<Notice>>,
+}
+
+/// What AWS says to a spot instance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+#[allow(missing_docs, reason = "the key says it")]
+pub enum Notice {
+    Interruption,
+    Rebalance,
 }
 
 /// Logical names: what hosts that no route matched stand for. A name is looked up on first use and let go of when nobody

@@ -24,6 +24,8 @@ pub struct ControlMetrics {
     names_unusable: SharedCounter,
     /// Made where there is a limit.
     memory: Arc<OnceLock<[Gauge; 3]>>,
+    /// Made once it is known.
+    node: Arc<OnceLock<Gauge>>,
     _build: Gauge,
 }
 
@@ -44,6 +46,7 @@ impl ControlMetrics {
             names_full: registry.shared_counter(&families::NAMES_REFUSED, ["full"]),
             names_unusable: registry.shared_counter(&families::NAMES_REFUSED, ["unusable"]),
             memory: Arc::default(),
+            node: Arc::default(),
             _build: build,
         }
     }
@@ -106,6 +109,11 @@ impl ControlMetrics {
         for (gauge, value) in gauges.iter().zip([used as f64, limit as f64, f64::from(pressure)]) {
             gauge.set(value);
         }
+    }
+
+    /// Where this process runs; what is not known is empty.
+    pub fn node(&self, platform: &str, zone: &str) {
+        self.node.get_or_init(|| self.registry.gauge(&families::NODE_INFO, [platform, zone])).set(1.0);
     }
 
     /// A health check of an endpoint of `service` had a result. Checks come at their own cadence, so the look-up does

@@ -420,6 +420,14 @@ family!(
 );
 family!(PROCESS_THREADS, Gauges, 0, "process_threads", [], "Threads of this process.");
 family!(BUILD_INFO, Gauges, 1, "proxy_build_info", ["version"], "Always 1; the labels say which build runs.");
+family!(
+    NODE_INFO,
+    Gauges,
+    2,
+    "meshless_node_info",
+    ["platform", "zone"],
+    "Always 1; the labels say where this process runs."
+);
 
 /// Returns all of them.
 pub fn all() -> Vec<Description> {
@@ -494,6 +502,7 @@ pub fn all() -> Vec<Description> {
         PROCESS_START_TIME.describe(),
         PROCESS_THREADS.describe(),
         BUILD_INFO.describe(),
+        NODE_INFO.describe(),
     ]
 }
 

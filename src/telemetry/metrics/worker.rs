@@ -100,11 +100,11 @@ impl WorkerMetrics {
         Rc::new(ListenerSeries {
             malformed: ByReason::new(&self.registry, &families::MALFORMED, listener),
             refused: ByReason::new(&self.registry, &families::REFUSED, listener),
-            http: Authorized::new(&self.registry, &families::HTTP_ALLOWED, &families::HTTP_DENIED, listener),
-            tcp: Authorized::new(&self.registry, &families::TCP_ALLOWED, &families::TCP_DENIED, listener),
             plaintext: OnceCell::new(),
             registry: Arc::clone(&self.registry),
             listener: listener.into(),
+            http: Authorized::new(&self.registry, &families::HTTP_ALLOWED, &families::HTTP_DENIED, listener),
+            tcp: Authorized::new(&self.registry, &families::TCP_ALLOWED, &families::TCP_DENIED, listener),
         })
     }
 
@@ -346,12 +346,12 @@ impl ServiceSeries {
 pub struct ListenerSeries {
     malformed: ByReason,
     refused: ByReason,
-    http: Authorized,
-    tcp: Authorized,
     /// Made when a connection in clear text comes to a listener that counts them.
     plaintext: OnceCell<Counter>,
     registry: Arc<Registry>,
     listener: Box<str>,
+    http: Authorized,
+    tcp: Authorized,
 }
 
 impl ListenerSeries {

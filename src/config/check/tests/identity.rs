@@ -39,7 +39,10 @@ fn an_authority_is_known_before_it_is_asked() {
     assert_eq!((address.to_string().as_str(), trust), ("https://[::1]:443", AuthorityTrust::Pin([0xab; 32])));
     for (keys, expected) in [
         (URL.to_owned(), "identity.authority_bundle: missing: nobody is trusted at first sight"),
-        (format!("{URL}\nauthority_pin = \"sha256:12\""), "authority_pin: expected `sha256:` and 64 hexadecimal digits"),
+        (
+            format!("{URL}\nauthority_pin = \"sha256:12\""),
+            "authority_pin: expected `sha256:` and 64 hexadecimal digits",
+        ),
         (
             format!("{URL}\nauthority_bundle = \"/a\"\nauthority_pin = \"sha256:{pin}\""),
             "authority_pin: stands beside `authority_bundle`",
@@ -106,13 +109,19 @@ fn what_is_missing_of_an_identity_is_said() {
     assert!(problems.contains("identity.authority: missing"), "{problems}");
     for domain in ["Example.org", "example.org:1", "spiffe://example.org", ""] {
         let problems = around(&format!("[identity]\ntrust_domain = \"{domain}\"\n{FILES}\n")).problems();
-        assert!(problems.contains("identity.trust_domain: expected a trust domain such as `example.org`"), "{problems}");
+        assert!(
+            problems.contains("identity.trust_domain: expected a trust domain such as `example.org`"),
+            "{problems}"
+        );
     }
     let asked = format!("[identity]\ntrust_domain = \"a\"\n{URL}\nauthority_bundle = \"/a\"\n");
     let problems = around(&asked).problems();
     assert!(problems.contains("node.service: missing: an identity is asked for"), "{problems}");
     let problems = identity("authority = \"embedded\"").problems();
-    assert!(problems.contains("identity.authority: `embedded` is the authority of this process: add `[ca]`"), "{problems}");
+    assert!(
+        problems.contains("identity.authority: `embedded` is the authority of this process: add `[ca]`"),
+        "{problems}"
+    );
 }
 
 #[test]
@@ -154,7 +163,10 @@ fn identities_that_cannot_be_are_refused_where_they_stand() {
         .problems()
     };
     for (keys, expected) in [
-        ("identity = [\"spiffe://example.org/svc/a\"]", "services.api.identity: has no meaning without `tls = \"mesh\"`"),
+        (
+            "identity = [\"spiffe://example.org/svc/a\"]",
+            "services.api.identity: has no meaning without `tls = \"mesh\"`",
+        ),
         ("tls = \"mesh\"\nidentity = []", "services.api.identity: expected at least one"),
         ("tls = \"mesh\"\nidentity = [\"web\"]", "services.api.identity[0]: expected an ID such as"),
         (
