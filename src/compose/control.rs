@@ -392,9 +392,10 @@ impl Control {
             pending.push("admin".to_owned());
             config.admin = running.admin.clone();
         }
-        if config.ca != running.ca {
+        if config.ca != running.ca || config.attestors != running.attestors {
             pending.push("ca".to_owned());
             config.ca = running.ca.clone();
+            config.attestors = running.attestors.clone();
         }
         if config.telemetry.access_log != running.telemetry.access_log {
             pending.push("telemetry.access_log".to_owned());

@@ -19,7 +19,6 @@
 mod architecture;
 #[cfg(feature = "ecs")]
 mod attest;
-mod authority;
 mod authorize;
 mod balance;
 mod ca;
