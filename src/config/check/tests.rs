@@ -385,6 +385,34 @@ respond = { status = 404, body = "none" }
 [[names]]
 match = "{service}.mesh"
 target = "edge/{service} | api"
+[ca]
+listen = "0.0.0.0:8443"
+state_dir = "/s/ca"
+leaf_ttl = "12h"
+intermediate_ttl = "30d"
+passphrase_file = "/s/passphrase"
+allow = [
+  { attestor = "kubernetes", namespace = "default", service_account = "api", cluster = "prod", id = "/svc/api" },
+  { attestor = "aws-iam", account = "123456789012", role = "arn:aws:iam::123456789012:role/api", service = "api", family = "api", id = "/svc/api" },
+  { attestor = "ec2", region = "eu-west-1", instance = "i-0123456789abcdef0", image = "ami-0123456789abcdef0", id = "/svc/vm" },
+  { attestor = "x509", roots = "old", common_name = "web", dns = "web.example", uri = "urn:web", id = "/svc/web" },
+]
+limits = { per_second = 40, per_identity = 5, per_source = 30, handshakes = 100 }
+[ca.kubernetes.prod]
+issuer = "https://kubernetes.default.svc"
+jwks_file = "/s/jwks.json"
+[ca.aws]
+accounts = ["123456789012"]
+regions = ["eu-west-1"]
+ecs = true
+behind_nat = false
+endpoint = "https://sts.internal"
+ecs_endpoint = "https://ecs.internal"
+[ca.ec2]
+accounts = ["123456789012"]
+certificates = "/s/aws.pem"
+[ca.x509.old]
+bundle = "/s/old.pem"
 [identity]
 # What has no place beside each other is in the tests of `[identity]`: authority_pin = …, cert = …, { chain = …, bundle = … }.
 trust_domain = "example.org"
@@ -460,7 +488,8 @@ fn the_whole_shape_stands_in_the_test_for_it() {
     built(super::super::schema::schema(), &mut keys);
     assert!(keys.len() > 80, "{}", keys.len());
     for key in keys {
-        let written = WHOLE.contains(&format!("{key} = ")) || WHOLE.contains(&format!("[{key}"));
+        let forms = [format!("{key} = "), format!("[{key}"), format!("[ca.{key}")];
+        let written = forms.iter().any(|form| WHOLE.contains(form));
         assert!(written, "`{key}` is built, and not in the test of the whole shape");
     }
 }

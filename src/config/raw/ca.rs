@@ -27,7 +27,7 @@ pub struct Ca {
     /// Who gets which identity; what nothing matches gets none. Join tokens need no entry: each is for one
     /// identity. Default: nobody but this process itself.
     pub allow: Option<Vec<CaAllow>>,
-    /// What keeps the authority from being overrun.
+    /// What keeps the authority from being overrun. Default: as below.
     pub limits: Option<CaLimits>,
     /// Clusters whose service accounts are believed, by their names.
     pub kubernetes: BTreeMap<String, CaKubernetes>,
