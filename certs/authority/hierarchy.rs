@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! intermediate   prepared ──────────► active ───────────► retiring ─────► gone
-//!                at ¾ of the other's life        its last leaf has expired
+//!                at half of the other's life        its last leaf has expired
 //! root           prepared ──────────► active ───────────► retiring ─────► gone
 //!                in the bundle for `overlap`     its last leaf has expired
 //! ```

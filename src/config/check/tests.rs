@@ -433,19 +433,6 @@ ttl = "10s"
 deregister_after = "2m"
 wait = "1s"
 check = { by = "gateway", type = "http", address = "127.0.0.1:8080", path = "/healthz", host = "app", status = "200-299", interval = "1s", timeout = "500ms", healthy = 1, unhealthy = 2 }
-[ca]
-listen = "0.0.0.0:8443"
-state_dir = "/s/ca"
-leaf_ttl = "1h"
-intermediate_ttl = "30d"
-passphrase_file = "/run/credentials/meshless/ca"
-limits = { per_second = 5, per_identity = 2, handshakes = 20 }
-allow = [
-  { attestor = "kubernetes", cluster = "main", namespace = "default", service_account = "api", id = "/svc/api" },
-  { attestor = "aws-iam", account = "123456789012", role = "arn:aws:iam::123456789012:role/web", cluster = "prod", service = "web", family = "web", id = "/svc/web" },
-  { attestor = "ec2", account = "123456789012", region = "eu-west-1", instance = "i-1", image = "ami-1", id = "/svc/db" },
-  { attestor = "x509", roots = "old", common_name = "web", dns = "web.example.org", uri = "urn:web", id = "/svc/web" },
-]
 [telemetry]
 access_log = "text"
 traces = { otlp = "https://otlp.example.com/base", sample = "2.5%", headers = { x-key = "k" }, service_name = "edge", ca = "/ca" }
