@@ -54,6 +54,7 @@ use crate::upstream::Table;
 use crate::upstream::live::Wanted;
 use crate::worker;
 
+pub use attestors::attestors;
 pub use authority::AuthorityAlone;
 use control::Control;
 pub(crate) use control::Event;
@@ -63,6 +64,7 @@ use identity::Identities;
 pub use lookup::{Lookup, LookupError, Watched};
 pub use offline::{Offline, OfflineError};
 pub use place::{locate, processors};
+pub use provers::prover;
 use status::Status;
 
 /// Longest that an access log whose reader hangs may hold up the end.

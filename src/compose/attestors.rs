@@ -14,7 +14,7 @@ use super::StartError;
 use crate::config::{AttestedCluster, AttestedRoles, Attestors};
 
 /// Opens an attestor for each method that a configuration has a table for. Files of certificates are read; nobody is asked yet.
-pub(super) fn attestors(
+pub fn attestors(
     config: &Attestors,
     surroundings: &dyn Surroundings,
 ) -> Result<Vec<Arc<dyn Attestor>>, StartError> {

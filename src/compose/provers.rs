@@ -22,7 +22,7 @@ const API_SERVER: &str = "KUBERNETES_SERVICE_HOST";
 const INSTANCE_METADATA: &str = "AWS_EC2_METADATA_SERVICE_ENDPOINT";
 
 /// Opens what `[identity] attest` asks for. Nothing is read or asked yet.
-pub(super) fn prover(attest: &Attest, surroundings: &dyn Surroundings) -> Result<Box<dyn Prover>, StartError> {
+pub fn prover(attest: &Attest, surroundings: &dyn Surroundings) -> Result<Box<dyn Prover>, StartError> {
     let said = |name: &str| surroundings.variable(name).filter(|value| !value.is_empty());
     Ok(match chosen(attest, surroundings)? {
         Attest::Auto => return Err(undecided()),
