@@ -142,12 +142,6 @@ impl Gateway {
         let options = place::located(options)?;
         let loaded =
             config::load(&options.paths, &*options.surroundings, &options.sets).map_err(StartError::Configuration)?;
-        if loaded.config.ca.is_some() {
-            return Err(StartError::Unusable(
-                "ca: an authority inside of `run` is not in this build yet; remove [ca], or give its file to `meshless ca` alone"
-                    .to_owned(),
-            ));
-        }
         panics::install();
         let epoch = Instant::now();
         let registry = Registry::new(epoch.into_std());

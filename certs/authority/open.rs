@@ -108,7 +108,7 @@ impl OpenError {
 pub struct Made {
     /// The root, PEM: what others need to trust this authority.
     pub root: String,
-    /// SHA-256 of the root's public key, hexadecimal: what others can pin instead.
+    /// SHA-256 of the root's public key as `sha256:` and hexadecimal digits: what others can pin instead.
     pub pin: String,
 }
 

@@ -190,7 +190,7 @@ fn configuration(port: u16, admin: u16, folder: &Path, sidecar: &Sidecar) -> any
          [node]\nservice = \"edge\"\nstate_dir = \"{folder}/edge\"\n\n\
          [admin]\nlisten = \"127.0.0.1:{admin}\"\n\n\
          [identity]\ntrust_domain = \"{TRUST_DOMAIN}\"\nauthority = \"https://{authority}\"\n\
-         authority_pin = \"sha256:{pin}\"\nattest = \"join-token\"\ntoken_file = \"{token}\"\n\n\
+         authority_pin = \"{pin}\"\nattest = \"join-token\"\ntoken_file = \"{token}\"\n\n\
          [[listeners]]\nname = \"demo\"\nlisten = \"127.0.0.1:{port}\"\n\n\
          {services}\
          [[routes]]\nname = \"slow\"\nmatch = {{ path = \"/slow/*\" }}\nto = \"slow\"\n\n\
