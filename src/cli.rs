@@ -9,6 +9,7 @@ mod demo;
 mod doctor;
 mod explain;
 mod healthcheck;
+mod identity;
 mod platform;
 mod run;
 mod schema;
@@ -39,6 +40,7 @@ enum Subcommands {
     Doctor(doctor::Doctor),
     Explain(Box<explain::Explain>),
     Healthcheck(healthcheck::Arguments),
+    Identity(identity::Identity),
     Platform(platform::Arguments),
     Run(run::Run),
     Schema(schema::Schema),
@@ -80,6 +82,7 @@ pub(crate) fn main() -> ExitCode {
             Subcommands::Explain(explain) => explain.run().into(),
             Subcommands::Healthcheck(arguments) => healthcheck::run(&arguments, &Process),
             Subcommands::Platform(arguments) => arguments.run().into(),
+            Subcommands::Identity(identity) => identity.run().into(),
             Subcommands::Run(run) => run.run().into(),
             Subcommands::Schema(schema) => schema.run().into(),
             Subcommands::Simulate(simulate) => simulate.run().into(),

@@ -61,6 +61,7 @@ pub(crate) use control::Event;
 pub use examine::{Examination, implied_backends};
 use health::Checker;
 use identity::Identities;
+pub use identity::IdentityFeed;
 pub use lookup::{Lookup, LookupError, Watched};
 pub use offline::{Offline, OfflineError};
 pub use place::{locate, processors};

@@ -5,6 +5,9 @@ use std::io;
 use meshless_certs::{NoIdentity, Refused, refusal};
 use rustls::{Error, InvalidMessage, PeerIncompatible};
 
+/// The word where we have no identity to show: no peer is to blame for it.
+pub(crate) const NO_IDENTITY: &str = "no_identity";
+
 /// Why a handshake failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Failed {
@@ -64,7 +67,7 @@ impl Failed {
             "malformed" => "tls_malformed",
             "name_constraints" => "tls_name_constraints",
             "no_certificate" => "tls_no_certificate",
-            "no_identity" => "no_identity",
+            "no_identity" => NO_IDENTITY,
             "no_root" => "tls_no_root",
             "not_yet_valid" => "tls_not_yet_valid",
             "root_expired" => "tls_root_expired",
@@ -80,7 +83,7 @@ impl Failed {
 
     /// We have nothing to show.
     pub(crate) fn no_identity(error: &NoIdentity) -> Self {
-        Self { label: "no_identity", why: error.to_string() }
+        Self { label: NO_IDENTITY, why: error.to_string() }
     }
 }
 

@@ -14,10 +14,7 @@ use super::StartError;
 use crate::config::{AttestedCluster, AttestedRoles, Attestors};
 
 /// Opens an attestor for each method that a configuration has a table for. Files of certificates are read; nobody is asked yet.
-pub fn attestors(
-    config: &Attestors,
-    surroundings: &dyn Surroundings,
-) -> Result<Vec<Arc<dyn Attestor>>, StartError> {
+pub fn attestors(config: &Attestors, surroundings: &dyn Surroundings) -> Result<Vec<Arc<dyn Attestor>>, StartError> {
     let mut opened: Vec<Arc<dyn Attestor>> = Vec::new();
     if !config.kubernetes.is_empty() {
         let clusters = config.kubernetes.iter().map(|(name, cluster)| self::cluster(name, cluster)).collect();

@@ -5,6 +5,7 @@
 //! identity that is there stays until it expires, and long before that somebody is told.
 
 mod alarm;
+mod feed;
 mod follow;
 mod source;
 
@@ -14,6 +15,7 @@ use std::time::{Duration, SystemTime};
 use meshless_certs::{Identity, IdentitySource, Mesh, fingerprint};
 use tokio::task::JoinHandle;
 
+pub use self::feed::IdentityFeed;
 pub(super) use self::source::Around;
 use super::StartError;
 use crate::admin::{IdentityView, RootView};

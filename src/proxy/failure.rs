@@ -29,6 +29,8 @@ pub(crate) enum TryError {
     Client(BodyError),
     /// No connection: nothing was sent, and the same endpoint would fail again.
     Connect { why: String },
+    /// We have no identity to show: nobody was asked, and it is no endpoint's fault.
+    NoIdentity { why: String },
     /// No answer in the time for one try.
     Late,
     /// A limit of ours.
@@ -50,7 +52,7 @@ impl TryError {
     pub(crate) fn label(&self) -> &'static str {
         match self {
             Self::Client(_) => "client_body",
-            Self::Connect { .. } => "connect_failed",
+            Self::Connect { .. } | Self::NoIdentity { .. } => "connect_failed",
             Self::Late => "late",
             Self::Limit(limit) => limit.label(),
             Self::Malformed(_) => "bad_reply",

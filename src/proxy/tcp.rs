@@ -96,6 +96,7 @@ async fn connect_and_carry(
                 return Ok(());
             }
             Ok(Err(TryError::Limit(limit))) => return Err(Failure::Limit(limit)),
+            Ok(Err(TryError::NoIdentity { why })) => return Err(Failure::ConnectFailed(why)),
             Ok(Err(error)) => {
                 account.tried(Why::Label(error.label()), Some(Verdict::Failure(Cause::Connect)));
                 worker.observe(&member, Sample::Unreachable);

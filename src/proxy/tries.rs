@@ -207,6 +207,7 @@ impl Session {
         match error {
             TryError::Client(error) => blameless(client_failure(&error)),
             TryError::Limit(limit) => blameless(Failure::Limit(limit)),
+            TryError::NoIdentity { why } => blameless(Failure::ConnectFailed(why)),
             TryError::Malformed(reject) => told(Some(Cause::Answer), None, Failure::BadReply(reject)),
             TryError::Connect { why } => {
                 self.worker().connect_failed(upstream, member);

@@ -15,6 +15,7 @@ use tokio::time::Instant;
 
 use super::connect::{self, Fresh, Wanted};
 use super::{Member, MemberState, Upstream, UpstreamState};
+use crate::handshake::NO_IDENTITY;
 use crate::http1::client::Connection;
 use crate::http2::client::Session;
 use crate::proxy::failure::{Limit, TryError};
@@ -380,7 +381,8 @@ impl Pools {
                     let (service, reason, why) = (&*upstream.name, error.label, &*error.why);
                     tracing::warn!(service, endpoint = %address, reason, why, "No connection of the mesh to an endpoint.");
                 }
-                Err(TryError::Connect { why: format!("{}: {}", member.endpoint.address, error.why) })
+                let why = format!("{}: {}", member.endpoint.address, error.why);
+                Err(if error.label == NO_IDENTITY { TryError::NoIdentity { why } } else { TryError::Connect { why } })
             }
             Err(_) => {
                 series.service.connect_failed("timeout");

@@ -45,6 +45,7 @@ mod gateway_api;
 mod health;
 mod hedging;
 mod http1;
+mod issued;
 mod lifecycle;
 mod limits;
 mod mesh;

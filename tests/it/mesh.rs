@@ -144,7 +144,7 @@ fn two_gateways_speak_and_say_who_asked() {
     assert_eq!((&identity["id"], &identity["last_error"]), (&id("web").into(), &Value::Null));
     assert_eq!(identity["roots"].as_array().unwrap().len(), 1);
     assert!(inbound.metric("identity_cert_expiration_timestamp_seconds", &[]) > 1.0);
-    assert_eq!(inbound.count("identity_cert_refresh_count", &[]), 1);
+    assert_eq!(inbound.count("identity_cert_refreshes_total", &[]), 1);
 }
 
 #[test]
@@ -268,6 +268,24 @@ fn without_an_identity_a_gateway_waits_and_then_refuses_and_heals_by_itself() {
 }
 
 #[test]
+fn that_a_gateway_has_no_identity_is_no_endpoints_fault() {
+    let Two { web, root, directory, .. } = two();
+    let place = Place::new(directory.path(), "late");
+    let origin = origin("one");
+    let inbound = inbound(&web, "strict", origin.address, "");
+    let outbound = outbound(&place, inbound.address("in"), "");
+    for _ in 0..20 {
+        let reply = get(outbound.address("out"), "web", "/");
+        assert_eq!((reply.status, reply.header("meshless-error")), (503, Some("connect_failed")), "{}", reply.body);
+        assert!(reply.body.contains("no identity"), "{}", reply.body);
+    }
+    place.write(&root.issue("late", LONG), &[&root]);
+    outbound.wait_until("there is an identity", |running| !running.admin("/ready").1.contains("identity"));
+    assert_eq!(get(outbound.address("out"), "web", "/").status, 200);
+    assert_eq!(outbound.count("meshless_ejection_total", &[]), 0);
+}
+
+#[test]
 fn a_wrong_new_state_of_the_files_keeps_the_old_one_and_says_so() {
     let Two { web, root: one, directory: _directory, .. } = two();
     let origin = origin("one");
@@ -328,8 +346,9 @@ fn certificates_and_roots_are_replaced_under_load_without_a_failed_request() {
         renew(issuer, roots);
         for gateway in [&inbound, &outbound] {
             let taken = format!("state {position} is in force");
-            gateway
-                .wait_until(&taken, |running| running.count("identity_cert_refresh_count", &[]) > position as u64 + 1);
+            gateway.wait_until(&taken, |running| {
+                running.count("identity_cert_refreshes_total", &[]) > position as u64 + 1
+            });
         }
     }
     // Longer than the first certificates were valid: nothing of them is in use any more.
@@ -483,12 +502,12 @@ fn health_checks_go_over_the_mesh_too() {
 }
 
 #[test]
-fn an_authority_that_this_build_cannot_ask_is_an_error_of_the_start() {
+fn where_nothing_says_how_to_attest_the_start_says_so() {
     let started = gateway::with(
         "[node]\nservice = \"web\"\n[identity]\ntrust_domain = \"example.org\"\nauthority = \"https://ca.internal:8443\"\n\
          authority_bundle = \"/ca.pem\"\n[[listeners]]\nlisten = \"127.0.0.1:0\"\nto = \"static/127.0.0.1:1\"\n",
     )
     .try_start();
     let error = started.unwrap_err().to_string();
-    assert!(error.contains("identity.authority: an authority that is asked over the network"), "{error}");
+    assert!(error.contains("identity.attest: `auto` finds neither Kubernetes"), "{error}");
 }

@@ -551,7 +551,10 @@ fn the_whole_shape_that_this_build_has_is_taken() {
         })
     );
     assert_eq!(view["ca"]["intermediate_ttl"], "720h");
-    assert_eq!(view["ca"]["allow"][2], "ec2 account=123456789012 image=ami-1 instance=i-1 region=eu-west-1 → /svc/db");
+    assert_eq!(
+        view["ca"]["allow"][2],
+        "ec2 image=ami-0123456789abcdef0 instance=i-0123456789abcdef0 region=eu-west-1 → /svc/vm"
+    );
     assert_eq!(view["routes"][0]["timeout"], "1s");
     assert_eq!(
         view["telemetry"]["traces"],
@@ -830,6 +833,7 @@ allow = [
         "ca.leaf_ttl: expected a time from 5s to 24h",
         "ca.intermediate_ttl: expected at least four times",
         "ca.limits.per_second: ",
+        "ca.allow[0].attestor: nobody's evidence of this kind is taken: add `[ca.kubernetes.NAME]`",
         "ca.allow[0].account: `kubernetes` does not prove this; it proves cluster, namespace, service_account",
         "ca.allow[1]: the rule selects nothing",
         "ca.allow[2].id: `/other/a` is no identity of a service",
@@ -839,7 +843,8 @@ allow = [
     ] {
         assert!(problems.contains(expected), "{expected} is not in\n{problems}");
     }
-    assert_eq!(problems.lines().count(), 10, "{problems}");
+    // Each of the four rules names an attestor that has no table, too.
+    assert_eq!(problems.lines().count(), 10 + 4, "{problems}");
     let config = toml("[node]\nstate_dir = \"/s\"\n[ca]\n").config();
     let ca = config.ca.unwrap();
     assert_eq!((ca.state_dir, ca.limits.handshakes, config.listeners.len()), (PathBuf::from("/s/ca"), 200, 0));
