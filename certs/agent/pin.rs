@@ -98,7 +98,7 @@ impl KeyHash {
 
 /// Everything that a server is checked by.
 #[derive(Debug)]
-pub(super) struct Trust {
+pub(super) struct Trusted {
     pub(super) trust_domain: TrustDomain,
     /// Roots that were given, and roots that were learned from the authority itself.
     pub(super) bundles: Vec<Arc<TrustBundle>>,
@@ -116,7 +116,7 @@ pub(super) struct Pinned {
 }
 
 impl Pinned {
-    pub(super) fn new(trust: &Trust) -> Result<Arc<Self>, String> {
+    pub(super) fn new(trust: &Trusted) -> Result<Arc<Self>, String> {
         let verifiers: Result<Vec<_>, _> = trust.bundles.iter().map(|bundle| Verifier::new(bundle)).collect();
         let expected = trust.trust_domain.id(SERVING).map_err(|why| why.to_string())?;
         Ok(Arc::new(Self {

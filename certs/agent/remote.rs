@@ -9,7 +9,7 @@ use reqwest::Url;
 use serde::Serialize;
 
 use super::channel::{Channel, Granted, Ours};
-use super::pin::{Pin, Trust};
+use super::pin::{Pin, Trusted};
 use super::wire::{Failure, Wire};
 use crate::attest::{Challenge, Prover};
 use crate::authority::protocol::{
@@ -135,7 +135,7 @@ impl Remote {
                 bundles.push(Arc::new(bundle.map_err(|why| unusable(why.to_string()))?));
             }
         }
-        Wire::new(&self.url, &Trust { trust_domain: self.trust_domain.clone(), bundles, key }, shown)
+        Wire::new(&self.url, &Trusted { trust_domain: self.trust_domain.clone(), bundles, key }, shown)
     }
 
     fn take_lost(&mut self, path: &str, serial: Option<&str>) -> Option<Lost> {

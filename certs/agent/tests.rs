@@ -11,7 +11,7 @@ use std::time::Duration;
 use rustls::ClientConfig;
 use tokio::time::{Instant, timeout};
 
-use super::pin::{Pinned, Trust};
+use super::pin::{Pinned, Trusted};
 use super::*;
 use crate::attest::TokenProver;
 use crate::authority::server::ServerOptions;
@@ -20,7 +20,7 @@ use crate::authority::server::tests::issuer::InMemory;
 
 /// What an agent makes handshakes with that knows the roots of an authority.
 pub(crate) fn client_config(issuer: &InMemory, identity: Option<&Identity>) -> ClientConfig {
-    let trust = Trust { trust_domain: issuer.trust_domain.clone(), bundles: vec![issuer.bundle()], key: None };
+    let trust = Trusted { trust_domain: issuer.trust_domain.clone(), bundles: vec![issuer.bundle()], key: None };
     Pinned::new(&trust).unwrap().config(identity).unwrap()
 }
 
@@ -237,8 +237,8 @@ async fn a_lost_answer_burns_no_token() {
         while let Ok((mut client, _)) = relay.accept().await {
             let (first, decider) = (std::mem::take(&mut is_first), decider.clone());
             tokio::spawn(async move {
-                let mut server = tokio::net::TcpStream::connect(target).await.unwrap();
-                let copy = tokio::io::copy_bidirectional(&mut client, &mut server);
+                let mut onward = tokio::net::TcpStream::connect(target).await.unwrap();
+                let copy = tokio::io::copy_bidirectional(&mut client, &mut onward);
                 let cut = async {
                     while !first || decider.issued() == 0 {
                         sleep(Duration::from_millis(1)).await;

@@ -8,7 +8,7 @@ use reqwest::redirect::Policy;
 use reqwest::{Client, Method, RequestBuilder, StatusCode, Url};
 use serde::de::DeserializeOwned;
 
-use super::pin::{Pinned, Trust};
+use super::pin::{Pinned, Trusted};
 use crate::authority::protocol::{ANSWER_BYTES, ErrorBody};
 use crate::{Identity, SourceError};
 
@@ -46,7 +46,7 @@ impl Failure {
 
 impl Wire {
     /// Speaks to who is at `url` if that is whom `trust` expects; shows `identity` where there is one.
-    pub(super) fn new(url: &Url, trust: &Trust, identity: Option<&Identity>) -> Result<Self, SourceError> {
+    pub(super) fn new(url: &Url, trust: &Trusted, identity: Option<&Identity>) -> Result<Self, SourceError> {
         let unusable = |why: String| SourceError::Malformed(format!("the authority cannot be asked: {why}"));
         let pinned = Pinned::new(trust).map_err(unusable)?;
         let client = Client::builder()

@@ -195,7 +195,7 @@ mod tests {
             trust_domain: "example.org".parse().unwrap(),
             sequence: 7,
             roots: vec![root.cert.der().clone()],
-            refresh_hint: Duration::from_secs(60),
+            refresh_hint: Duration::from_mins(1),
         };
         assert_eq!(BundleBody::of(&bundle).read(), Ok(bundle.clone()));
         let mut broken = BundleBody::of(&bundle);

@@ -217,12 +217,11 @@ impl Server {
             () = sleep(AGE) => None,
             () = stopped(stop) => None,
         };
-        let ended = match ended {
-            Some(ended) => ended,
-            None => {
-                connection.as_mut().graceful_shutdown();
-                timeout(LAST_WORDS, connection).await.unwrap_or(Ok(()))
-            }
+        let ended = if let Some(ended) = ended {
+            ended
+        } else {
+            connection.as_mut().graceful_shutdown();
+            timeout(LAST_WORDS, connection).await.unwrap_or(Ok(()))
         };
         if let Err(error) = ended {
             tracing::debug!(%error, %source, "A connection to the authority ended early.");

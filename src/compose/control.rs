@@ -394,8 +394,8 @@ impl Control {
         }
         if config.ca != running.ca || config.attestors != running.attestors {
             pending.push("ca".to_owned());
-            config.ca = running.ca.clone();
-            config.attestors = running.attestors.clone();
+            config.ca.clone_from(&running.ca);
+            config.attestors.clone_from(&running.attestors);
         }
         if config.telemetry.access_log != running.telemetry.access_log {
             pending.push("telemetry.access_log".to_owned());

@@ -54,6 +54,7 @@ impl From<CaLimits> for Limits {
     }
 }
 
+#[allow(clippy::ref_option, reason = "serde hands it over so")]
 fn some_text<S: Serializer>(value: &Option<TrustDomain>, serializer: S) -> Result<S::Ok, S::Error> {
     match value {
         Some(value) => serializer.collect_str(value),

@@ -1,7 +1,7 @@
 //! Evidence from the prover that `[identity]` opens to the attestors that `[ca]` opens, against strict fakes.
 //!
 //! Every way to bend evidence is tested beside the attestors, in `certs/attest`. moto cannot show that bad credentials are refused: it
-//! answers GetCallerIdentity for anybody's. So STS is a fake that recomputes signatures; here AWS's own signing code makes them.
+//! answers `GetCallerIdentity` for anybody's. So STS is a fake that recomputes signatures; here AWS's own signing code makes them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;

@@ -27,7 +27,7 @@ impl Authority {
         let mut authority =
             Self { directory, listen: "127.0.0.1:0".parse().unwrap(), pin: String::new(), serving: None };
         let told = authority.ca(&["init", "--trust-domain", "example.org"]);
-        authority.pin = told.split_whitespace().find(|word| word.starts_with("sha256:")).unwrap().to_owned();
+        told.split_whitespace().find(|word| word.starts_with("sha256:")).unwrap().clone_into(&mut authority.pin);
         authority.serve(more);
         authority
     }

@@ -65,7 +65,7 @@ impl Answers {
     pub(super) fn digest(kind: &str, chain: &[CertificateDer<'_>], body: &[u8]) -> Digest {
         let mut context = Context::new(&SHA256);
         // With their lengths, so that no part can pass for the end of another.
-        for part in std::iter::once(kind.as_bytes()).chain(chain.first().map(|leaf| leaf.as_ref())).chain([body]) {
+        for part in std::iter::once(kind.as_bytes()).chain(chain.first().map(AsRef::as_ref)).chain([body]) {
             context.update(&u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());
             context.update(part);
         }

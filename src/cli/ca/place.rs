@@ -15,7 +15,7 @@ use crate::cli::{check, complain};
 /// Which authority is meant.
 #[derive(Debug, Args)]
 pub(super) struct Place {
-    /// Its directory (default: [ca] state_dir of -c, else $STATE_DIRECTORY/ca, else /var/lib/meshless/ca)
+    /// Its directory (default: `ca.state_dir` of -c, else `$STATE_DIRECTORY/ca`, else /var/lib/meshless/ca)
     #[arg(long, value_name = "DIR", global = true)]
     dir: Option<PathBuf>,
     /// Read [ca] of a configuration: file, or directory of files; may be given again
@@ -24,7 +24,7 @@ pub(super) struct Place {
     /// A value for `${NAME}` that the platform would give, such as ecs.cluster=prod; may be given again
     #[arg(long = "set", value_name = "NAME=VALUE", value_parser = check::name_and_value, global = true)]
     sets: Vec<(String, String)>,
-    /// What its keys at rest are sealed with (default: [ca] passphrase_file of -c)
+    /// What its keys at rest are sealed with (default: `ca.passphrase_file` of -c)
     #[arg(long, value_name = "FILE", global = true)]
     passphrase_file: Option<PathBuf>,
     /// Print JSON

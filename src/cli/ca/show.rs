@@ -55,17 +55,16 @@ fn text(reply: &Reply) -> String {
         Reply::AuditVerified { lines } => format!("ok: {lines} lines, none changed, moved or missing\n"),
         Reply::Backup(_) => String::new(),
         Reply::Bundle { trust_domain, sequence, roots, pins } => {
-            let pins: String = pins.iter().map(|pin| format!("# {pin}\n")).collect();
+            let pins = lines(pins.iter().map(|pin| format!("# {pin}")));
             format!("# trust domain {trust_domain}, sequence {sequence}\n{pins}{roots}")
         }
-        Reply::Done { what } => format!("{what}\n"),
+        Reply::Done { what } | Reply::Rotated { what, .. } => format!("{what}\n"),
         Reply::Entries(entries) if entries.is_empty() => "no entries\n".to_owned(),
         Reply::Entries(entries) => {
-            entries.iter().map(|entry| format!("{}  {}  {}\n", entry.id, time(entry.created), entry.rule)).collect()
+            lines(entries.iter().map(|entry| format!("{}  {}  {}", entry.id, time(entry.created), entry.rule)))
         }
         Reply::EntryAdded(entry) => format!("added {}: {}\n", entry.id, entry.rule),
         Reply::Issued { chain, .. } => chain.clone(),
-        Reply::Rotated { what, .. } => format!("{what}\n"),
         Reply::Status(told) => status(told),
         Reply::TokenCreated { token, .. } => format!("{}\n", token.expose()),
         Reply::Tokens { tokens, blocked } => {
@@ -131,4 +130,9 @@ fn link_line(kind: &str, link: &LinkView) -> String {
 
 fn time(seconds: u64) -> String {
     Timestamp(UNIX_EPOCH + Duration::from_secs(seconds)).to_string().replace(".000Z", "Z")
+}
+
+/// Each line with its end.
+fn lines(lines: impl Iterator<Item = String>) -> String {
+    lines.fold(String::new(), |text, line| text + &line + "\n")
 }

@@ -122,14 +122,11 @@ impl Check<'_> {
             self.missing(&path.key("regions"), message);
         }
         for (position, text) in table.regions.iter().flatten().enumerate() {
-            match Region::parse(text) {
-                Some(region) => {
-                    regions.insert(region);
-                }
-                None => {
-                    let message = format!("expected a region such as `eu-west-1`, found {}", shown(text));
-                    self.error(&path.key("regions").position(position), At::Value, message);
-                }
+            if let Some(region) = Region::parse(text) {
+                regions.insert(region);
+            } else {
+                let message = format!("expected a region such as `eu-west-1`, found {}", shown(text));
+                self.error(&path.key("regions").position(position), At::Value, message);
             }
         }
         for (key, url) in [("endpoint", &table.endpoint), ("ecs_endpoint", &table.ecs_endpoint)] {
