@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Denied;
 use crate::attest::Method;
+use crate::attest::aws_iam::plain_role;
 use crate::{SpiffeId, TrustDomain};
 
 /// Facts by name, as they are recorded.
@@ -75,20 +76,29 @@ pub enum RuleError {
     /// It would give an identity to whatever the method proves.
     #[error("the rule selects nothing, and its identity takes no fact in: everybody whom {0} attests would get it")]
     Everybody(Method),
+    /// A role is not written as its ARN.
+    #[error("`{0}` is no ARN of a role, such as `arn:aws:iam::123456789012:role/api`")]
+    Role(String),
     /// Join tokens carry their identity themselves.
     #[error("join tokens take no rule: each is for one identity (`meshless ca token create --id /svc/NAME`)")]
     JoinToken,
 }
 
 impl Rule {
-    /// Makes a rule: the method, facts that must have these values, and the identity's path.
-    pub fn new(method: Method, selectors: BTreeMap<String, String>, id: &str) -> Result<Self, RuleError> {
+    /// Makes a rule: the method, facts that must have these values, and the identity's path. The ARN of a role may have its
+    /// path, which STS does not say: the name alone is one role of an account.
+    pub fn new(method: Method, mut selectors: BTreeMap<String, String>, id: &str) -> Result<Self, RuleError> {
         if method == Method::JoinToken {
             return Err(RuleError::JoinToken);
         }
         let wrong = |text: &String| text.is_empty() || text.len() > LONGEST;
         if let Some((name, _)) = selectors.iter().find(|(name, value)| wrong(name) || wrong(value)) {
             return Err(RuleError::Selector { name: name.clone() });
+        }
+        if method == Method::AwsIam
+            && let Some(role) = selectors.get_mut("role")
+        {
+            *role = plain_role(role).ok_or_else(|| RuleError::Role(role.clone()))?;
         }
         let template = Template::parse(id)?;
         let takes_facts = template.parts.iter().any(|part| matches!(part, Part::Fact(_)));
@@ -334,6 +344,10 @@ mod tests {
         }
         assert!(matches!(Rule::new(Method::Ec2, Facts::new(), "/svc/a"), Err(RuleError::Everybody(_))));
         assert!(Rule::new(Method::Ec2, Facts::new(), "/svc/{account}").is_ok());
+        let with_path = facts(&[("role", "arn:aws:iam::123456789012:role/team/api")]);
+        let rule = Rule::new(Method::AwsIam, with_path, "/svc/a").unwrap();
+        assert_eq!(rule.selectors()["role"], "arn:aws:iam::123456789012:role/api", "STS says no path");
+        assert!(matches!(Rule::new(Method::AwsIam, facts(&[("role", "api")]), "/svc/a"), Err(RuleError::Role(_))));
         assert!(matches!(Rule::new(Method::JoinToken, facts(&[("a", "b")]), "/svc/a"), Err(RuleError::JoinToken)));
         assert!(matches!(Rule::new(Method::Ec2, facts(&[("a", "")]), "/svc/a"), Err(RuleError::Selector { .. })));
     }

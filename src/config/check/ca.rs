@@ -130,6 +130,7 @@ impl Check<'_> {
                 match &error {
                     RuleError::Id { .. } => self.error(&path.key("id"), At::Value, error.to_string()),
                     RuleError::Selector { name } => self.error(&path.key(name), At::Value, error.to_string()),
+                    RuleError::Role(_) => self.error(&path.key("role"), At::Value, error.to_string()),
                     RuleError::Everybody(_) | RuleError::JoinToken => self.error(path, At::Value, error.to_string()),
                 }
                 None
