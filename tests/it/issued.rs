@@ -170,7 +170,7 @@ fn leaves_intermediates_and_the_root_are_replaced_under_load_and_no_request_fail
     load.wait_for(200);
     let tally = load.stop();
     assert!(tally.failures.is_empty(), "{:?}", tally.failures);
-    assert!(pair.outbound.count("identity_cert_refreshes_total", &[]) >= 4);
+    assert!(pair.outbound.count("identity_cert_refresh_count", &[]) >= 4);
     assert!(authority.ca(&["audit", "verify"]).starts_with("ok: "));
 }
 

@@ -144,7 +144,7 @@ fn two_gateways_speak_and_say_who_asked() {
     assert_eq!((&identity["id"], &identity["last_error"]), (&id("web").into(), &Value::Null));
     assert_eq!(identity["roots"].as_array().unwrap().len(), 1);
     assert!(inbound.metric("identity_cert_expiration_timestamp_seconds", &[]) > 1.0);
-    assert_eq!(inbound.count("identity_cert_refreshes_total", &[]), 1);
+    assert_eq!(inbound.count("identity_cert_refresh_count", &[]), 1);
 }
 
 #[test]
@@ -347,7 +347,7 @@ fn certificates_and_roots_are_replaced_under_load_without_a_failed_request() {
         for gateway in [&inbound, &outbound] {
             let taken = format!("state {position} is in force");
             gateway.wait_until(&taken, |running| {
-                running.count("identity_cert_refreshes_total", &[]) > position as u64 + 1
+                running.count("identity_cert_refresh_count", &[]) > position as u64 + 1
             });
         }
     }

@@ -14,7 +14,7 @@ family!(
     IDENTITY_REFRESHES,
     Counts,
     0,
-    "identity_cert_refreshes_total",
+    "identity_cert_refresh_count",
     [],
     "Identities that were put in force: certificates and trust bundles."
 );
