@@ -346,9 +346,8 @@ fn certificates_and_roots_are_replaced_under_load_without_a_failed_request() {
         renew(issuer, roots);
         for gateway in [&inbound, &outbound] {
             let taken = format!("state {position} is in force");
-            gateway.wait_until(&taken, |running| {
-                running.count("identity_cert_refresh_count", &[]) > position as u64 + 1
-            });
+            gateway
+                .wait_until(&taken, |running| running.count("identity_cert_refresh_count", &[]) > position as u64 + 1);
         }
     }
     // Longer than the first certificates were valid: nothing of them is in use any more.
