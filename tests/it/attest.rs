@@ -3,6 +3,8 @@
 //! Every way to bend evidence is tested beside the attestors, in `certs/attest`. moto cannot show that bad credentials are refused: it
 //! answers `GetCallerIdentity` for anybody's. So STS is a fake that recomputes signatures; here AWS's own signing code makes them.
 
+mod kubernetes;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::PathBuf;
