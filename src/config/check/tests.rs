@@ -1,5 +1,7 @@
 mod allow;
 mod balance;
+#[cfg(feature = "consul")]
+mod consul;
 mod hostile;
 mod identity;
 mod names;
