@@ -1,5 +1,7 @@
 //! TLS of the mesh: whole gateways that show who they are, and let in whom they know.
 
+mod envoy;
+mod openbao;
 mod openssl;
 
 use std::io::{Read as _, Write as _};

