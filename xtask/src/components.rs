@@ -36,14 +36,14 @@ const PROGRAMS: [Program; 12] = [
     Program { name: "wrk", package: "wrk" },
 ];
 
-/// The Python packages: clients and servers that people really use for WebSocket and gRPC, Autobahn's cases, and what
+/// The Python packages: clients and servers that people really use for WebSocket and gRPC, Autobahn's cases, a scanner of TLS, and what
 /// reads spans and metrics.
 const REQUIREMENTS: &str = "tests/real/requirements.txt";
 
 /// Envoy alone, because it is large: a peer of the mesh, and what measurements compare with.
 const ENVOY: &str = "tests/real/envoy.txt";
 
-/// OpenBao alone, because it is large: its PKI is another authority.
+/// `OpenBao` alone, because it is large: its PKI is another authority.
 const OPENBAO: &str = "tests/real/openbao.txt";
 
 /// Finds or installs every component, lists them, and returns the folder that tests look into.
@@ -139,7 +139,7 @@ fn python_can_make_environments() -> bool {
 fn python() -> anyhow::Result<PathBuf> {
     environment(
         REQUIREMENTS,
-        "import grpc, kosoku, moto.server, opentelemetry.proto.trace.v1.trace_pb2, prometheus_client, websockets",
+        "import grpc, kosoku, moto.server, opentelemetry.proto.trace.v1.trace_pb2, prometheus_client, sslyze, websockets",
     )
 }
 
@@ -148,7 +148,7 @@ pub(crate) fn envoy() -> anyhow::Result<PathBuf> {
     packaged(ENVOY, "import envoy, os; print(os.path.join(os.path.dirname(envoy.__file__), '_bin', 'envoy'))")
 }
 
-/// Returns OpenBao's server and client, which are published as a Python package too.
+/// Returns the server and client of `OpenBao`, which are published as a Python package too.
 fn openbao() -> anyhow::Result<PathBuf> {
     packaged(
         OPENBAO,

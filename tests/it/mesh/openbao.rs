@@ -1,4 +1,4 @@
-//! OpenBao's PKI as the authority: it issues the files, the gateways take them as they are.
+//! The PKI of `OpenBao` as the authority: it issues the files, the gateways take them as they are.
 
 use std::fs;
 use std::net::TcpListener;
