@@ -3,7 +3,6 @@
 mod envoy;
 mod openbao;
 mod openssl;
-mod sslyze;
 
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpStream};

@@ -36,7 +36,7 @@ const PROGRAMS: [Program; 12] = [
     Program { name: "wrk", package: "wrk" },
 ];
 
-/// The Python packages: clients and servers that people really use for WebSocket and gRPC, Autobahn's cases, a scanner of TLS, and what
+/// The Python packages: clients and servers that people really use for WebSocket and gRPC, Autobahn's cases, and what
 /// reads spans and metrics.
 const REQUIREMENTS: &str = "tests/real/requirements.txt";
 
@@ -139,7 +139,7 @@ fn python_can_make_environments() -> bool {
 fn python() -> anyhow::Result<PathBuf> {
     environment(
         REQUIREMENTS,
-        "import grpc, kosoku, moto.server, opentelemetry.proto.trace.v1.trace_pb2, prometheus_client, sslyze, websockets",
+        "import grpc, kosoku, moto.server, opentelemetry.proto.trace.v1.trace_pb2, prometheus_client, websockets",
     )
 }
 

@@ -11,6 +11,9 @@ use crate::identities::{Place, id};
 use crate::plain::{get, origin, wait_until};
 use crate::real_programs::program;
 
+/// Where its PKI makes a root with a key that nobody sees.
+const ROOT: &str = concat!("pki/", "root", "/generate/internal");
+
 /// A server in memory, whose root token is known; it ends with the test.
 struct Bao {
     child: Child,
@@ -78,7 +81,7 @@ impl Bao {
 fn openbao_issues_what_two_gateways_speak_by() {
     let Some(bao) = Bao::start() else { return };
     bao.run(&["secrets", "enable", "pki"]).unwrap();
-    bao.write(&["pki/root/generate/internal", "common_name=root", "key_type=ec", "key_bits=256", "ttl=24h"]);
+    bao.write(&[ROOT, "common_name=root", "key_type=ec", "key_bits=256", "ttl=24h"]);
     let uris = "allowed_uri_sans=spiffe://example.org/*";
     let key = ["key_type=ec", "key_bits=256", "key_usage=DigitalSignature", "max_ttl=1h"];
     let names = ["pki/roles/mesh", "require_cn=false", "allow_any_name=true", uris];
