@@ -11,7 +11,8 @@ use crate::identities::{Place, id};
 use crate::plain::{get, origin, wait_until};
 use crate::real_programs::program;
 
-/// Where its PKI makes a root with a key that nobody sees.
+/// Where its PKI makes a root with a key that nobody sees. In pieces, because the check of what is written takes a name
+/// like this between slashes for a folder of somebody's machine.
 const ROOT: &str = concat!("pki/", "root", "/generate/internal");
 
 /// A server in memory, whose root token is known; it ends with the test.
