@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use meshless_fakes::aws::{Aws, CLUSTER, KEY, REGION, Task, definition, definition_with};
 use meshless_fakes::consul::{Consul, instance};
 use meshless_fakes::kubernetes::Kubernetes;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::gateway::{self, Running};
 use crate::plain::{Origin, load, origin, origin_at, try_client};
@@ -133,8 +133,23 @@ fn formula(healthy: &[usize]) -> Vec<f64> {
     healthy.iter().map(share).collect()
 }
 
-fn usable(gateway: &Running) -> usize {
-    gateway.count("meshless_endpoints", &["state=\"usable\""]) as usize
+/// What each tier must get, in percent. With half of the last tier and nothing else, half is all there is.
+fn expected(healthy: [usize; 3]) -> Vec<f64> {
+    if healthy == [0, 0, 2] { vec![0.0, 0.0, 100.0] } else { formula(&healthy) }
+}
+
+/// Tells whether the gateway knows what was written, and has forgiven each endpoint of a tier that gets requests. One that was
+/// ejected while it was dead is probed by a request, so in a tier that gets none it stays ejected.
+fn is_settled(gateway: &Running, healthy: [usize; 3]) -> bool {
+    let endpoints: Value = serde_json::from_str(&gateway.admin("/endpoints").1).unwrap();
+    let endpoints = endpoints.as_array().unwrap();
+    ["ecs", "consul", "kubernetes"].iter().zip(healthy).zip(expected(healthy)).all(|((backend, wanted), share)| {
+        let well = |endpoint: &&Value| {
+            endpoint["backend"] == *backend && endpoint["health"] == "healthy" && endpoint["standing"] == "listed"
+        };
+        let known: Vec<_> = endpoints.iter().filter(well).collect();
+        known.len() == wanted && (share == 0.0 || known.iter().all(|endpoint| endpoint["ejected"].is_null()))
+    })
 }
 
 /// Each tier is half unhealthy once, lost, and restored; requests never notice, and go where the formula says.
@@ -166,7 +181,7 @@ fn one_name_over_three_platforms_loses_each_of_them_in_turn_and_no_request() {
         .variable("AWS_ACCESS_KEY_ID", KEY)
         .variable("AWS_SECRET_ACCESS_KEY", "secret")
         .start();
-    gateway.wait_until("all endpoints are usable", |gateway| usable(gateway) == 3 * EACH);
+    gateway.wait_until("all endpoints are usable", |gateway| is_settled(gateway, [EACH; 3]));
 
     let address = gateway.address("edge");
     let load = load(4, "/", false, move || try_client(address));
@@ -175,8 +190,7 @@ fn one_name_over_three_platforms_loses_each_of_them_in_turn_and_no_request() {
         for (tier, healthy) in tiers.iter_mut().zip(healthy) {
             tier.set(healthy);
         }
-        let wanted: usize = healthy.iter().sum();
-        gateway.wait_until(&format!("{healthy:?} are usable"), |gateway| usable(gateway) == wanted);
+        gateway.wait_until(&format!("{healthy:?} are usable"), |gateway| is_settled(gateway, healthy));
         // Requests that were picked before are over.
         load.wait_for(50);
         let count = |tiers: &[Tier]| -> Vec<usize> { tiers.iter().map(Tier::requests).collect() };
@@ -189,8 +203,7 @@ fn one_name_over_three_platforms_loses_each_of_them_in_turn_and_no_request() {
     let tally = load.stop();
     assert_eq!(tally.failures, [""; 0]);
     for (healthy, shares) in seen {
-        // With half of the last tier and nothing else, half is all there is.
-        let expected = if healthy == [0, 0, 2] { vec![0.0, 0.0, 100.0] } else { formula(&healthy) };
+        let expected = expected(healthy);
         let is_near = expected.iter().zip(&shares).all(|(expected, share)| (expected - share).abs() < 5.0);
         assert!(is_near, "{healthy:?}: {shares:?} instead of {expected:?}");
     }
