@@ -17,7 +17,7 @@ use rustls::{ClientConfig, ClientConnection, CommonState, HandshakeKind, ServerC
 use crate::door::{Door, expect};
 use crate::peer::Peer;
 use crate::provider::ticketer;
-use crate::{Identity, Leaf, Refused, SpiffeId, provider};
+use crate::{Identity, Refused, SpiffeId, provider};
 
 /// Where the identity of this process is, for everybody who shows it or checks by it.
 #[derive(Debug, Default)]
@@ -63,11 +63,6 @@ impl Mesh {
     #[must_use]
     pub fn generation(&self) -> u64 {
         self.current.load().as_ref().map_or(0, |current| current.generation)
-    }
-
-    /// Checks the chain of a peer that was verified before against what is trusted now.
-    pub fn check(&self, chain: &[CertificateDer<'_>], now: SystemTime) -> Result<Leaf, Refused> {
-        self.current.load().as_ref().ok_or(Refused::NoIdentity)?.identity.verifier().verify(chain, now)
     }
 
     /// Checks the chain of a peer against what is trusted now, and says who it is. A chain that this generation has seen

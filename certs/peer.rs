@@ -31,7 +31,7 @@ impl Peer {
     /// Returns the fingerprint in hexadecimal, lower case.
     #[must_use]
     pub fn hash(&self) -> String {
-        self.fingerprint.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
+        crate::hex(&self.fingerprint)
     }
 }
 

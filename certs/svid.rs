@@ -205,7 +205,7 @@ fn serial(certificate: &X509Certificate<'_>) -> Option<String> {
         all => all,
     };
     let is_taken = !digits.is_empty() && digits.len() <= SERIAL;
-    is_taken.then(|| digits.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}")))
+    is_taken.then(|| crate::hex(digits))
 }
 
 fn validity_of(certificate: &X509Certificate<'_>, part: Part) -> Result<(SystemTime, SystemTime), Refused> {

@@ -16,7 +16,7 @@ pub(super) fn refused(reason: &'static str, why: impl Into<String>) -> Rejected 
 
 /// Returns SHA-256, hexadecimal, lower case.
 pub(super) fn fingerprint(bytes: &[u8]) -> String {
-    crate::fingerprint(bytes).iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
+    crate::hex(&crate::fingerprint(bytes))
 }
 
 /// What somebody else sent, as a log shows it: short and on one line.

@@ -11,7 +11,8 @@ use rustls::pki_types::CertificateDer;
 
 use super::clock::date;
 use super::keys::Key;
-use super::random::{self, hex};
+use super::random;
+use crate::hex;
 use crate::{SpiffeId, TrustDomain};
 
 /// How far back the validity of a certificate begins at most, for peers whose clock is slow (step-ca: 1 min).

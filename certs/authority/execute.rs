@@ -137,7 +137,7 @@ impl Desk {
         if let Some(same) = held.entries.iter().find(|entry| entry.value.rule == rule) {
             return Err(Refusal::wrong(format!("entry {} is the same rule", same.value.id)));
         }
-        let id = random::hex(&random::bytes::<4>()?);
+        let id = crate::hex(&random::bytes::<4>()?);
         let entry = Entry { id, rule, created: seconds(now) };
         let change = record::put(&format!("{ENTRIES}{}", entry.id), &entry, 0)?;
         let what = format!("{}: {}", entry.id, entry.rule);

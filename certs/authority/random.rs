@@ -15,19 +15,9 @@ pub(crate) fn bytes<const N: usize>() -> Result<[u8; N], NoRandom> {
 #[error("the system gives no random numbers")]
 pub(crate) struct NoRandom;
 
-/// Returns bytes as hexadecimal digits, lower case.
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        // Writing to a string cannot fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
-}
-
 /// Returns SHA-256 as hexadecimal digits.
 pub(crate) fn hash(bytes: &[u8]) -> String {
-    hex(digest(&SHA256, bytes).as_ref())
+    crate::hex(digest(&SHA256, bytes).as_ref())
 }
 
 /// Compares in a time that does not depend on where the first difference is.

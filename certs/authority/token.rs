@@ -10,7 +10,8 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use super::random::{hash, hex, same};
+use super::random::{hash, same};
+use crate::hex;
 
 /// How long a token is good where nothing is said (security.md, 2).
 pub const DEFAULT_TTL: Duration = Duration::from_mins(10);

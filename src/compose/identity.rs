@@ -12,7 +12,7 @@ mod source;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use meshless_certs::{Identity, IdentitySource, Mesh, fingerprint};
+use meshless_certs::{Identity, IdentitySource, Mesh, fingerprint, hex};
 use tokio::task::JoinHandle;
 
 pub use self::feed::IdentityFeed;
@@ -187,9 +187,7 @@ impl Standing {
         let leaf = identity.as_ref().map(|identity| identity.leaf());
         let time = |at: SystemTime| Timestamp(at).to_string();
         let roots = |identity: &Arc<Identity>| {
-            let hexadecimal =
-                |der: &[u8]| fingerprint(der).iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"));
-            identity.bundle().roots.iter().map(|root| RootView { sha256: hexadecimal(root) }).collect()
+            identity.bundle().roots.iter().map(|root| RootView { sha256: hex(&fingerprint(root)) }).collect()
         };
         Some(IdentityView {
             trust_domain: asked.trust_domain,

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use meshless_certs::TrustDomain;
+use meshless_certs::agent::KeyHash;
 use serde::{Serialize, Serializer};
 
 /// Where Kubernetes puts the token of a service account for us, by the chart.
@@ -118,6 +119,5 @@ fn text<T: std::fmt::Display, S: Serializer>(value: &T, serializer: S) -> Result
 }
 
 fn pin<S: Serializer>(value: &[u8; 32], serializer: S) -> Result<S::Ok, S::Error> {
-    let hexadecimal = value.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"));
-    serializer.collect_str(&format_args!("sha256:{hexadecimal}"))
+    serializer.collect_str(&KeyHash::from(*value))
 }

@@ -85,8 +85,6 @@ pub(crate) fn rewrite_request(
 /// Returns what `x-forwarded-client-cert` says of a client whose certificate was verified, in Envoy's form: who we are where
 /// that is an identity, the SHA-256 of the client's certificate, and who it is.
 pub(crate) fn client_certificate(ours: Option<&str>, fingerprint: &[u8; 32], peer: &str) -> Option<HeaderValue> {
-    use std::fmt::Write as _;
-
     let mut text = String::with_capacity(256);
     if let Some(ours) = ours {
         text.push_str("By=");
@@ -94,10 +92,7 @@ pub(crate) fn client_certificate(ours: Option<&str>, fingerprint: &[u8; 32], pee
         text.push(';');
     }
     text.push_str("Hash=");
-    for byte in fingerprint {
-        // Writing to a string does not fail.
-        let _ = write!(text, "{byte:02x}");
-    }
+    text.push_str(&meshless_certs::hex(fingerprint));
     // A SPIFFE ID has none of the characters that would have to be quoted.
     text.push_str(";URI=");
     text.push_str(peer);

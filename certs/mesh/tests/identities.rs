@@ -102,7 +102,7 @@ fn a_root_that_is_taken_out_of_the_bundle_refuses_peers_that_were_let_in() {
     let alone = server.mesh().identity().unwrap().with_bundle(new.bundle(&[]), now).unwrap();
     server.mesh().publish(alone.into());
     assert_eq!(server.peer(&by_server, now).unwrap_err(), Refused::UnknownIssuer);
-    assert_eq!(server.mesh().check(by_server.peer_certificates().unwrap(), now), Err(Refused::UnknownIssuer));
+    assert_eq!(server.mesh().peer(by_server.peer_certificates().unwrap(), now), Err(Refused::UnknownIssuer));
     let Err(Broken::Server(error)) = handshake(client.config(now).unwrap(), server.config(now).unwrap()) else {
         panic!("it was let in")
     };
